@@ -1,0 +1,76 @@
+// Package config holds podwire's settings: their names, what is allowed, and the
+// order in which flags, the environment and a file beat one another.
+//
+// Each setting is described once, in Fields. A flag, the variable PODWIRE_<NAME>
+// and a key of the file are three ways to give the same text to the same
+// parser, so that all three refuse the same values with the same words. The
+// package reads no files and no environment; it is handed both.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/podwire/podwire/pkg/netstate"
+)
+
+// Infinite is the lease time of a lease that never ends (RFC 2131 §3.3).
+const Infinite = time.Duration(0)
+
+// Config is all that can be set. The fields that shape a wired interface are
+// kept in its state file; the others are of one command alone.
+type Config struct {
+	Interfaces []string `json:"interfaces,omitempty"`
+	Binding    string   `json:"binding"`
+
+	MAC      netstate.MAC `json:"mac,omitzero"`  // the guest's; the pod interface's own where unset
+	MTU      int          `json:"mtu,omitempty"` // octets; the pod interface's own where 0
+	TapOwner *Owner       `json:"tapOwner,omitempty"`
+	Queues   int          `json:"queues"`
+
+	Hostname   string           `json:"hostname,omitempty"`
+	Domain     string           `json:"domain,omitempty"`
+	Search     []string         `json:"search,omitempty"`
+	DNS        []netip.Addr     `json:"dns,omitempty"`
+	NTP        []netip.Addr     `json:"ntp,omitempty"`
+	TFTPServer string           `json:"tftpServer,omitempty"`
+	BootFile   string           `json:"bootFile,omitempty"`
+	Options    map[uint8]string `json:"dhcpOptions,omitempty"`
+	LeaseTime  time.Duration    `json:"leaseTime,omitempty"` // whole seconds, or Infinite
+	ResolvConf string           `json:"resolvConf"`
+
+	StateDir  string        `json:"-"`
+	NetNS     string        `json:"-"` // path of a namespace; the own one where empty
+	Output    string        `json:"-"` // text or json
+	LogFormat string        `json:"-"` // text or json
+	LogLevel  string        `json:"-"` // debug, info, warn or error
+	Timeout   time.Duration `json:"-"`
+	DryRun    bool          `json:"-"`
+	ReadyFile string        `json:"-"`
+
+	Connect       string        `json:"-"` // libvirt's URI
+	StartLibvirtd bool          `json:"-"`
+	GracePeriod   time.Duration `json:"-"`
+}
+
+// Owner is a user, and a group or -1 for any.
+type Owner struct {
+	UID int `json:"uid"`
+	GID int `json:"gid"`
+}
+
+// Default returns the settings that hold where nothing is said.
+func Default() Config {
+	return Config{
+		Binding:     "bridge",
+		Queues:      1,
+		ResolvConf:  "/etc/resolv.conf",
+		StateDir:    "/run/podwire",
+		Output:      "text",
+		LogFormat:   "text",
+		LogLevel:    "info",
+		Timeout:     30 * time.Second,
+		Connect:     "qemu:///system",
+		GracePeriod: 30 * time.Second,
+	}
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Group is a set of settings that some commands take.
+type Group int
+
+// The groups: those of every command, those that shape the wiring and the lease,
+// and those of single commands.
+const (
+	Common Group = iota
+	Setup
+	DryRun
+	Serve
+	Launcher
+)
+
+// Field is one setting.
+type Field struct {
+	Name   string // of the flag, and of the key in the file
+	Short  string // one letter, or nothing
+	Group  Group
+	Arg    string // what the value is called in the help; empty for a switch
+	Usage  string
+	List   bool // may be given more than once
+	Values []string
+	// set gives the setting its value; want says what is allowed when it returns
+	// false.
+	set  func(c *Config, values []string) bool
+	want string
+}
+
+// Env is the name of the setting's environment variable.
+func (f Field) Env() string {
+	return "PODWIRE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// Switch reports whether the setting is on or off and takes no value as a flag.
+func (f Field) Switch() bool { return f.Arg == "" }
+
+// Fields returns all settings, in the order of the help.
+func Fields() []Field { return fields }
+
+var fields = []Field{
+	{
+		Name: "interface", Short: "i", Arg: "NAME", List: true,
+		Usage: "pod interface to wire (default: the one with the default route, else the only one with a global address)",
+		set:   setInterfaces, want: "the name of a network interface: 1 to 15 characters without '/', ':', '%' or white space, each name once",
+	},
+	{
+		Name: "binding", Arg: "bridge", Usage: "how the pod interface is joined to the VM", Values: []string{"bridge"},
+		set: oneOf(func(c *Config) *string { return &c.Binding }, "bridge"), want: "bridge",
+	},
+	{
+		Name: "state-dir", Arg: "DIR", Usage: "where the state of each interface is kept; a tmpfs that lives as long as the pod",
+		set: setStateDir, want: "an absolute path of at most 80 characters",
+	},
+	{
+		Name: "netns", Arg: "PATH", Usage: "work inside this network namespace, such as /run/netns/pod or /proc/PID/ns/net",
+		set: absolute(func(c *Config) *string { return &c.NetNS }), want: "an absolute path",
+	},
+	{
+		Name: "output", Short: "o", Arg: "text|json", Usage: "form of the results on standard output", Values: []string{"text", "json"},
+		set: oneOf(func(c *Config) *string { return &c.Output }, "text", "json"), want: "text or json",
+	},
+	{
+		Name: "log-format", Arg: "text|json", Usage: "form of the log on standard error", Values: []string{"text", "json"},
+		set: oneOf(func(c *Config) *string { return &c.LogFormat }, "text", "json"), want: "text or json",
+	},
+	{
+		Name: "log-level", Arg: "LEVEL", Usage: "least level that is logged: debug, info, warn or error", Values: []string{"debug", "info", "warn", "error"},
+		set: oneOf(func(c *Config) *string { return &c.LogLevel }, "debug", "info", "warn", "error"), want: "debug, info, warn or error",
+	},
+	{
+		Name: "timeout", Arg: "DURATION", Usage: "how long to wait: for another podwire's lock, for the server to answer, for libvirt",
+		set: duration(func(c *Config) *durationOf { return (*durationOf)(&c.Timeout) }, minTimeout, maxTimeout), want: "a duration from 1s to 24h, such as 30s",
+	},
+	{
+		Name: "mac", Group: Setup, Arg: "MAC", Usage: "MAC address of the guest (default: the pod interface's own)",
+		set: setMAC, want: "a unicast MAC address such as 0a:58:0a:f4:01:07, not beginning with fe (libvirt refuses those)",
+	},
+	{
+		Name: "mtu", Group: Setup, Arg: "OCTETS", Usage: "MTU of the guest, at most the pod interface's (default: the pod interface's)",
+		set: integer(func(c *Config) *int { return &c.MTU }, 68, 65535), want: "a number of octets from 68 to 65535",
+	},
+	{
+		Name: "tap-owner", Group: Setup, Arg: "UID[:GID]", Usage: "who may open the tap without privileges (default: root alone)",
+		set: setOwner, want: "a numeric user, or user:group, such as 107:107",
+	},
+	{
+		Name: "queues", Group: Setup, Arg: "N", Usage: "queues of the tap; the hypervisor must open as many",
+		set: integer(func(c *Config) *int { return &c.Queues }, 1, 256), want: "a number from 1 to 256",
+	},
+	{
+		Name: "hostname", Group: Setup, Arg: "NAME", Usage: "the guest's host name (default: the pod's)",
+		set: domainName(func(c *Config) *string { return &c.Hostname }), want: "a host name: labels of letters, digits and inner hyphens, at most 253 characters",
+	},
+	{
+		Name: "domain", Group: Setup, Arg: "NAME", Usage: "the guest's domain (default: that of the host name, else the first search domain)",
+		set: domainName(func(c *Config) *string { return &c.Domain }), want: "a domain name of at most 253 characters",
+	},
+	{
+		Name: "search", Group: Setup, Arg: "NAME", List: true, Usage: "search domain (default: those of resolv.conf)",
+		set: setSearch, want: "domain names of at most 253 characters",
+	},
+	{
+		Name: "dns", Group: Setup, Arg: "IP", List: true, Usage: "nameserver (default: those of resolv.conf)",
+		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.DNS) }), want: "IP addresses",
+	},
+	{
+		Name: "ntp", Group: Setup, Arg: "IP", List: true, Usage: "NTP server",
+		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.NTP) }), want: "IP addresses",
+	},
+	{
+		Name: "tftp-server", Group: Setup, Arg: "NAME", Usage: "TFTP server for a network boot (DHCP option 66)",
+		set: text(func(c *Config) *string { return &c.TFTPServer }), want: "a name or address of at most 255 printable characters",
+	},
+	{
+		Name: "boot-file", Group: Setup, Arg: "NAME", Usage: "file for a network boot (DHCP option 67)",
+		set: text(func(c *Config) *string { return &c.BootFile }), want: "at most 255 printable characters",
+	},
+	{
+		Name: "dhcp-option", Group: Setup, Arg: "CODE=VALUE", List: true, Usage: "a private DHCP option, 224 to 254, with a text as its value",
+		set: setOptions, want: "CODE=VALUE, each CODE once, from 224 to 254, VALUE of 1 to 255 printable characters",
+	},
+	{
+		Name: "lease-time", Group: Setup, Arg: "DURATION", Usage: "how long a lease lasts: infinite, seconds, or such as 1h (default infinite)",
+		set: setLeaseTime, want: "infinite, or whole seconds from 2s to 136 years, such as 3600 or 1h",
+	},
+	{
+		Name: "resolv-conf", Group: Setup, Arg: "FILE", Usage: "where nameservers and search domains are read",
+		set: absolute(func(c *Config) *string { return &c.ResolvConf }), want: "an absolute path",
+	},
+	{
+		Name: "dry-run", Group: DryRun, Usage: "print what would be done, and do nothing",
+		set: boolean(func(c *Config) *bool { return &c.DryRun }), want: "true or false",
+	},
+	{
+		Name: "ready-file", Group: Serve, Arg: "FILE", Usage: "file that exists as long as the server answers",
+		set: absolute(func(c *Config) *string { return &c.ReadyFile }), want: "an absolute path",
+	},
+	{
+		Name: "connect", Group: Launcher, Arg: "URI", Usage: "libvirt to connect to",
+		set: text(func(c *Config) *string { return &c.Connect }), want: "a libvirt URI such as qemu:///system",
+	},
+	{
+		Name: "start-libvirtd", Group: Launcher, Usage: "start a libvirtd for the VM, and end it with the launcher",
+		set: boolean(func(c *Config) *bool { return &c.StartLibvirtd }), want: "true or false",
+	},
+	{
+		Name: "grace-period", Group: Launcher, Arg: "DURATION", Usage: "how long the guest has to shut down after SIGTERM",
+		set: duration(func(c *Config) *durationOf { return (*durationOf)(&c.GracePeriod) }, 0, maxTimeout), want: "a duration from 0s to 24h, such as 30s",
+	},
+}
+
+func fieldByName(name string) (Field, bool) {
+	i := slices.IndexFunc(fields, func(f Field) bool { return f.Name == name })
+	if i < 0 {
+		return Field{}, false
+	}
+	return fields[i], true
+}
+
+// Error is a setting that cannot be taken: which, what was given, what is
+// allowed. It is one line.
+type Error struct {
+	Source string // "--mtu", "PODWIRE_MTU" or "podwire.yaml: mtu"
+	Value  string
+	Want   string
+}
+
+func (e *Error) Error() string {
+	value := e.Value
+	if len(value) > 60 {
+		value = value[:60] + "…"
+	}
+	return fmt.Sprintf("%s: %q: want %s", e.Source, value, e.Want)
+}
