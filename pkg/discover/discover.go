@@ -1,0 +1,204 @@
+package discover
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/resolvconf"
+)
+
+// Host is what a pod knows of itself outside the kernel's network state.
+type Host struct {
+	Hostname   string
+	ResolvConf resolvconf.Config
+}
+
+// Found is a pod interface and what its guest is to be told.
+type Found struct {
+	Link     netstate.Link
+	Lease    lease.Lease
+	Warnings []string // for people; what could not be handed out, each in one line
+}
+
+// maxMTU is the most that DHCP option 26 can say.
+const maxMTU = 65535
+
+// Discover works out the lease of one pod interface. It fails only where the
+// configuration asks for what the interface cannot give.
+func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Config) (Found, error) {
+	d := discovery{snapshot: s, link: link}
+	l := lease.Lease{
+		NTP: c.NTP, TFTPServer: c.TFTPServer, BootFile: c.BootFile, Options: c.Options, Time: c.LeaseTime,
+	}
+	var err error
+	if l.MTU, err = d.mtu(c.MTU); err != nil {
+		return Found{}, err
+	}
+	l.MAC = d.mac(c.MAC)
+	l.Addrs = d.addrs()
+	l.Routes = d.routes(l.Addrs)
+	l.Neighbors = d.neighbors(l.Addrs)
+	d.names(&l, host, c)
+	l.Server = lease.Server{ID: d.serverID(l), MAC: link.MAC.Derive("server")}
+	return Found{Link: link, Lease: l, Warnings: d.warnings}, nil
+}
+
+type discovery struct {
+	snapshot netstate.Snapshot
+	link     netstate.Link
+	warnings []string
+}
+
+func (d *discovery) warn(format string, args ...any) {
+	d.warnings = append(d.warnings, fmt.Sprintf(format, args...))
+}
+
+func (d *discovery) mtu(asked int) (int, error) {
+	if asked > d.link.MTU {
+		return 0, fmt.Errorf("mtu %d is more than the %d octets that %q carries: frames of that size would be lost",
+			asked, d.link.MTU, d.link.Name)
+	}
+	if asked != 0 {
+		return asked, nil
+	}
+	return min(d.link.MTU, maxMTU), nil
+}
+
+// mac is the guest's address. libvirt refuses one that begins with FE, which it
+// keeps for its taps, so such a pod's guest differs from it in that octet.
+func (d *discovery) mac(asked netstate.MAC) netstate.MAC {
+	mac := d.link.MAC
+	if !asked.IsZero() {
+		mac = asked
+	}
+	if mac[0] == 0xfe {
+		mac[0] = 0x02
+		d.warn("the MAC %s of %q begins with fe, which libvirt refuses: the guest gets %s; "+
+			"a network that knows pods by their MAC will not know it", d.link.MAC, d.link.Name, mac)
+	}
+	return mac
+}
+
+// addrs returns the addresses that a guest can have. One whose prefix the pod
+// has no on-link route for (the CNI plugin ptp takes it away, kindnet routes it)
+// is alone on its link, whatever its prefix length says: a guest that believed
+// the length would ask in vain for its neighbours.
+func (d *discovery) addrs() []netip.Prefix {
+	var out []netip.Prefix
+	var more []string
+	for _, a := range d.snapshot.AddrsOf(d.link.Index) {
+		if !a.Global() {
+			continue
+		}
+		p := a.Prefix
+		if !p.IsSingleIP() && !d.onLink(p.Masked()) {
+			p = netip.PrefixFrom(p.Addr(), p.Addr().BitLen())
+		}
+		if slices.ContainsFunc(out, func(have netip.Prefix) bool { return have.Addr().Is4() && p.Addr().Is4() }) {
+			more = append(more, p.Addr().String())
+		}
+		out = append(out, p)
+	}
+	if len(more) > 0 {
+		d.warn("%q has more than one IPv4 address; DHCPv4 hands out the first, the guest may configure %s by itself",
+			d.link.Name, strings.Join(more, ", "))
+	}
+	if len(out) == 0 {
+		d.warn("%q has no global address: the guest is joined to its network and told nothing", d.link.Name)
+	}
+	return out
+}
+
+func (d *discovery) onLink(p netip.Prefix) bool {
+	return slices.ContainsFunc(d.snapshot.Routes, func(r netstate.Route) bool {
+		return r.Link == d.link.Index && r.Table == netstate.TableMain && r.Type == netstate.TypeUnicast &&
+			r.Dst == p && !r.Via.IsValid()
+	})
+}
+
+// neighbors are those that somebody set by hand, because nothing answers for
+// them on the link (the AWS VPC CNI's gateway).
+func (d *discovery) neighbors(own []netip.Prefix) []lease.Neighbor {
+	var out []lease.Neighbor
+	for _, n := range d.snapshot.NeighborsOf(d.link.Index) {
+		isOwn := slices.ContainsFunc(own, func(p netip.Prefix) bool { return p.Addr() == n.Addr })
+		if n.Permanent() && n.MAC.IsUnicast() && !n.Addr.IsMulticast() && !isOwn {
+			out = append(out, lease.Neighbor{Addr: n.Addr, MAC: n.MAC})
+		}
+	}
+	return out
+}
+
+// names fills in what is told by name: host, domain, search list, nameservers.
+func (d *discovery) names(l *lease.Lease, host Host, c config.Config) {
+	l.Hostname = c.Hostname
+	if l.Hostname == "" {
+		name, err := resolvconf.Domain(host.Hostname)
+		if err != nil {
+			d.warn("the pod's host name %q is not handed out: %v", host.Hostname, err)
+		}
+		l.Hostname = name
+	}
+	l.Search = host.ResolvConf.Search
+	if c.Search != nil {
+		l.Search = c.Search
+	}
+	switch _, rest, full := strings.Cut(l.Hostname, "."); {
+	case c.Domain != "":
+		l.Domain = c.Domain
+	case full:
+		l.Domain = rest
+	case len(l.Search) > 0:
+		l.Domain = l.Search[0]
+	}
+	if c.DNS != nil {
+		l.DNS = c.DNS
+		return
+	}
+	for _, ns := range host.ResolvConf.Nameservers {
+		if ns.IsLoopback() {
+			d.warn("nameserver %s is inside the pod, where the guest cannot reach it: left out; give another with --dns", ns)
+			continue
+		}
+		l.DNS = append(l.DNS, ns)
+	}
+	if len(l.DNS) == 0 {
+		d.warn("the guest gets no nameserver; give one with --dns")
+	}
+}
+
+// serverID chooses the address podwire answers DHCPv4 under: 169.254.75.1, or
+// the next one that nothing in the pod's view has.
+func (d *discovery) serverID(l lease.Lease) netip.Addr {
+	for last := 1; last < 255; last++ {
+		id := netip.AddrFrom4([4]byte{169, 254, 75, byte(last)})
+		if !d.taken(id, l) {
+			return id
+		}
+	}
+	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
+}
+
+func (d *discovery) taken(id netip.Addr, l lease.Lease) bool {
+	for _, a := range d.snapshot.Addrs {
+		if a.Prefix.Addr() == id || a.Peer == id {
+			return true
+		}
+	}
+	for _, n := range d.snapshot.Neighbors {
+		if n.Addr == id {
+			return true
+		}
+	}
+	for _, r := range l.Routes {
+		if r.Via == id || r.Dst.Addr() == id {
+			return true
+		}
+	}
+	return slices.Contains(l.DNS, id) || slices.Contains(l.NTP, id)
+}

@@ -1,0 +1,127 @@
+package discover
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/podwire/podwire/pkg/netstate"
+)
+
+// ErrNoInterface says that no pod interface could be chosen without being told
+// which.
+var ErrNoInterface = errors.New("no pod interface found")
+
+// Interfaces returns the pod interfaces to wire: those that are named, or else
+// the one that holds the default route, or else the only one with a global
+// address. Each is one that can be wired.
+func Interfaces(s netstate.Snapshot, names []string) ([]netstate.Link, error) {
+	if len(names) == 0 {
+		link, err := choose(s)
+		if err != nil {
+			return nil, err
+		}
+		names = []string{link.Name}
+	}
+	links := make([]netstate.Link, 0, len(names))
+	for _, name := range names {
+		link, ok := s.LinkByName(name)
+		if !ok {
+			return nil, fmt.Errorf("interface %q does not exist; there is %s", name, linkNames(s))
+		}
+		if err := wirable(s, link); err != nil {
+			return nil, err
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+func choose(s netstate.Snapshot) (netstate.Link, error) {
+	for _, ipv4 := range []bool{true, false} {
+		if link, ok := defaultRouteLink(s, ipv4); ok {
+			return link, nil
+		}
+	}
+	var found []netstate.Link
+	for _, link := range s.Links {
+		if !link.Loopback && hasGlobal(s, link) {
+			found = append(found, link)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return netstate.Link{}, fmt.Errorf("%w: no link has a default route or a global address; there is %s",
+			ErrNoInterface, linkNames(s))
+	default:
+		return netstate.Link{}, fmt.Errorf("%w: no default route, and several links have addresses; name one of %s with --interface",
+			ErrNoInterface, linkNames(s))
+	}
+}
+
+// defaultRouteLink returns the link of the default route with the lowest metric.
+func defaultRouteLink(s netstate.Snapshot, ipv4 bool) (netstate.Link, bool) {
+	var best netstate.Route
+	var link netstate.Link
+	found := false
+	for _, r := range s.Routes {
+		if !r.Default() || r.Dst.Addr().Is4() != ipv4 || r.Table != netstate.TableMain || r.Type != netstate.TypeUnicast {
+			continue
+		}
+		index := r.Link
+		if len(r.NextHops) > 0 {
+			index = bestHop(r.NextHops, 0).Link
+		}
+		l, ok := s.LinkByIndex(index)
+		if ok && !l.Loopback && (!found || r.Priority < best.Priority) {
+			best, link, found = r, l, true
+		}
+	}
+	return link, found
+}
+
+func hasGlobal(s netstate.Snapshot, link netstate.Link) bool {
+	for _, a := range s.AddrsOf(link.Index) {
+		if a.Global() {
+			return true
+		}
+	}
+	return false
+}
+
+// wirable refuses what cannot become a bridge port that carries a guest's frames,
+// and says what to use instead.
+func wirable(s netstate.Snapshot, link netstate.Link) error {
+	switch {
+	case link.Loopback:
+		return fmt.Errorf("interface %q is the loopback", link.Name)
+	case link.Kind == "macvlan" || link.Kind == "ipvlan":
+		return fmt.Errorf("interface %q is a %s, which passes no frames of another MAC than its own; "+
+			"attach the pod with a veth (the CNI plugins bridge, ptp and their like) or a macvtap", link.Name, link.Kind)
+	case link.Master != 0:
+		port := fmt.Sprintf("link %d", link.Master)
+		if master, ok := s.LinkByIndex(link.Master); ok {
+			port = fmt.Sprintf("%q", master.Name)
+		}
+		return fmt.Errorf("interface %q is already a port of %s, which is not podwire's by its state; "+
+			"undo that, or name another interface", link.Name, port)
+	case !link.MAC.IsUnicast():
+		return fmt.Errorf("interface %q has no Ethernet address, so a guest cannot take its place", link.Name)
+	}
+	return nil
+}
+
+func linkNames(s netstate.Snapshot) string {
+	var names []string
+	for _, l := range s.Links {
+		if !l.Loopback {
+			names = append(names, l.Name)
+		}
+	}
+	if len(names) == 0 {
+		return "no link but the loopback"
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,132 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/netstate"
+)
+
+// Names of podwire's filters, which Check looks for.
+const (
+	filterBridge = "local"
+	filterTap    = "guest"
+	filterPod    = "pod"
+)
+
+// Plan is what is to be done to one pod interface.
+type Plan struct {
+	Interface Interface `json:"interface"`
+	Steps     Steps     `json:"steps"`
+}
+
+// New returns the plan for a pod interface and the lease that discover found for
+// it. It fails where a name that podwire needs is somebody else's.
+func New(s netstate.Snapshot, link netstate.Link, l lease.Lease, c config.Config) (Plan, error) {
+	i := Interface{
+		PodInterface: link.Name,
+		Binding:      Bridge,
+		Bridge:       BridgeName(link.Name),
+		Tap:          TapName(link.Name),
+		MAC:          l.MAC,
+		MTU:          l.MTU,
+		Queues:       c.Queues,
+	}
+	for _, name := range []string{i.Bridge, i.Tap} {
+		if other, taken := s.LinkByName(name); taken {
+			return Plan{}, fmt.Errorf("a link %q (%s) is there already and is not podwire's by its state; delete it, or finish what made it",
+				name, other.Kind)
+		}
+	}
+	return Plan{Interface: i, Steps: bridgeSteps(s, link, l, i, c)}, nil
+}
+
+// bridgeSteps first builds all that disturbs nothing, and last moves the pod
+// interface: until TakeAddresses the pod works as before.
+func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface, c config.Config) Steps {
+	steps := Steps{
+		CreateTap{Name: i.Tap, MAC: link.MAC.Derive("tap"), MTU: i.MTU, Owner: owner(c.TapOwner), Queues: c.Queues},
+		CreateBridge{Name: i.Bridge, MAC: link.MAC.Derive("bridge"), MTU: link.MTU},
+		// The pod's own stack must hear nothing through the bridge: it would answer
+		// ARP for the pod's other addresses, and make itself an address of a
+		// router's advertisement even with address generation off.
+		AddFilter{Link: i.Bridge, Name: filterBridge, Drop: []Match{{Kind: MatchAll}}},
+	}
+	if drop := Answered(l); len(drop) > 0 {
+		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, Hidden(l)...)})
+	}
+	steps = append(steps,
+		AttachPort{Link: i.Tap, Bridge: i.Bridge},
+		takeAddresses(s, link),
+		SetMAC{Link: link.Name, MAC: link.MAC.Derive("port"), Was: link.MAC},
+	)
+	if _, served := l.IPv4(); served {
+		steps = append(steps, AddFilter{
+			Link: link.Name, Name: filterPod, Drop: []Match{{Kind: MatchDHCPServer}}, KeepHook: hasIngressHook(s, link),
+		})
+	}
+	return append(steps, AttachPort{Link: link.Name, Bridge: i.Bridge, WasUp: link.Up})
+}
+
+// Answered are the frames of the guest that podwire answers, and that therefore
+// go no further than the tap. The server's packet socket listens for the same.
+func Answered(l lease.Lease) []Match {
+	if _, served := l.IPv4(); !served {
+		return nil
+	}
+	answered := []Match{{Kind: MatchDHCPClient}, {Kind: MatchARPWhoHas, Addr: l.Server.ID}}
+	for _, n := range l.Neighbors {
+		if n.Addr.Is4() {
+			answered = append(answered, Match{Kind: MatchARPWhoHas, Addr: n.Addr})
+		}
+	}
+	return answered
+}
+
+// Hidden are the frames that end at the tap without an answer: the guest's
+// probes for its own addresses. Some networks' responders answer for every
+// address, and the guest would take its own for somebody else's. Announcements,
+// whose sender is the address itself, pass.
+func Hidden(l lease.Lease) []Match {
+	var hidden []Match
+	for _, p := range l.Addrs {
+		if p.Addr().Is4() {
+			hidden = append(hidden, Match{Kind: MatchARPProbe, Addr: p.Addr()})
+		}
+	}
+	return hidden
+}
+
+func takeAddresses(s netstate.Snapshot, link netstate.Link) TakeAddresses {
+	step := TakeAddresses{
+		Link:        link.Name,
+		Index:       link.Index,
+		Addrs:       s.AddrsOf(link.Index),
+		Routes:      s.RoutesOf(link.Index),
+		Uptime:      int64(s.Uptime),
+		AddrGenMode: link.AddrGenMode,
+	}
+	for _, n := range s.NeighborsOf(link.Index) {
+		if n.Permanent() {
+			step.Neighbors = append(step.Neighbors, n)
+		}
+	}
+	return step
+}
+
+func hasIngressHook(s netstate.Snapshot, link netstate.Link) bool {
+	for _, q := range s.Qdiscs {
+		if q.Link == link.Index && (q.Kind == "clsact" || q.Kind == "ingress") {
+			return true
+		}
+	}
+	return false
+}
+
+func owner(o *config.Owner) *Owner {
+	if o == nil {
+		return nil
+	}
+	return &Owner{UID: o.UID, GID: o.GID}
+}

@@ -1,0 +1,218 @@
+package plan_test
+
+import (
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/podwire/podwire/internal/shapes"
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/discover"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// planOf is the plan of a snapshot's eth0.
+func planOf(t testing.TB, s netstate.Snapshot, c config.Config) plan.Plan {
+	t.Helper()
+	links, err := discover.Interfaces(s, []string{"eth0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := discover.Discover(s, links[0], discover.Host{Hostname: "vm-0"}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(s, found.Link, found.Lease, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestShapes holds the plan of each CNI layout, as a person reads it.
+func TestShapes(t *testing.T) {
+	for _, shape := range shapes.All() {
+		t.Run(shape.Name, func(t *testing.T) {
+			golden(t, shape.Name+".plan", planOf(t, shape.Snapshot, config.Default()).Steps.String())
+		})
+	}
+}
+
+func TestSettingsShapeThePlan(t *testing.T) {
+	c := config.Default()
+	c.TapOwner = &config.Owner{UID: 107, GID: 107}
+	c.Queues = 4
+	c.MTU = 1400
+	s := shapes.Bridge()
+	s.Links = slices.Clone(s.Links)
+	s.Links[1].Up = false
+	s.Qdiscs = []netstate.Qdisc{{Link: shapes.Index, Kind: "clsact", Handle: 0xffff0000}}
+	p := planOf(t, s, c)
+	golden(t, "settings.plan", p.Steps.String())
+
+	filter := p.Steps[7].(plan.AddFilter)
+	if filter.Link != "eth0" || !filter.KeepHook {
+		t.Errorf("the pod's own clsact is not kept: %+v", filter)
+	}
+	if port := p.Steps[8].(plan.AttachPort); port.WasUp {
+		t.Errorf("the pod interface was down, and the plan says %+v", port)
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got, -update writes it):\n%s", name, diff)
+	}
+}
+
+func TestNothingIsTakenBeforeEverythingElseIsReady(t *testing.T) {
+	steps := planOf(t, shapes.Dual(), config.Default()).Steps
+	var kinds []string
+	for _, s := range steps {
+		kinds = append(kinds, s.Kind())
+	}
+	want := []string{"create-tap", "create-bridge", "add-filter", "add-filter", "attach-port", "take-addresses", "set-mac", "add-filter", "attach-port"}
+	if diff := cmp.Diff(want, kinds); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+}
+
+func TestNamesThatAreTakenAreRefused(t *testing.T) {
+	for _, name := range []string{"pw-eth0", "tap-eth0"} {
+		s := shapes.Bridge()
+		s.Links = append(slices.Clone(s.Links), netstate.Link{Index: 8, Name: name, Kind: "dummy"})
+		links, _ := discover.Interfaces(s, []string{"eth0"})
+		found, err := discover.Discover(s, links[0], discover.Host{}, config.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = plan.New(s, found.Link, found.Lease, config.Default())
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("err = %v, want one that names %q", err, name)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	tests := []struct{ in, bridge, tap string }{
+		{"eth0", "pw-eth0", "tap-eth0"},
+		{"twelveletter", "pw-twelveletter", "tap-e18b2c8a"},
+		{"pod37a8eec1ce1", "pw-f9b6b8a8", "tap-f9b6b8a8"},
+	}
+	for _, tt := range tests {
+		bridge, tap := plan.BridgeName(tt.in), plan.TapName(tt.in)
+		if len(tt.in) <= 12 && bridge != tt.bridge {
+			t.Errorf("bridge of %q = %q, want %q", tt.in, bridge, tt.bridge)
+		}
+		if len(bridge) > 15 || len(tap) > 15 || bridge == tap {
+			t.Errorf("names of %q: %q, %q", tt.in, bridge, tap)
+		}
+	}
+	if a, b := plan.TapName("pod37a8eec1ce1"), plan.TapName("pod37a8eec1ce2"); a == b {
+		t.Errorf("two interfaces share the tap name %q", a)
+	}
+}
+
+func TestStepsSurviveTheStateFile(t *testing.T) {
+	for _, shape := range shapes.All() {
+		steps := planOf(t, shape.Snapshot, config.Default()).Steps
+		text, err := json.Marshal(steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back plan.Steps
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatalf("%s: %v", shape.Name, err)
+		}
+		if diff := cmp.Diff(steps, back, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", shape.Name, diff)
+		}
+	}
+}
+
+func TestUnknownStepsAreRefused(t *testing.T) {
+	for _, text := range []string{
+		`[{"step":"format-disk","with":{}}]`,
+		`[{"step":"set-mac","with":{"link":"eth0","more":1}}]`,
+		`[{"step":"set-mac","with":{"mac":"x"}}]`,
+		`{}`,
+	} {
+		var steps plan.Steps
+		if err := json.Unmarshal([]byte(text), &steps); err == nil {
+			t.Errorf("%s was taken as %v", text, steps)
+		}
+	}
+}
+
+// FuzzPlan: whatever a snapshot holds, discover and plan do not panic, and the
+// same snapshot gives the same plan, also by way of the state file.
+func FuzzPlan(f *testing.F) {
+	for _, shape := range shapes.All() {
+		text, err := json.Marshal(shape.Snapshot)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s netstate.Snapshot
+		if json.Unmarshal(text, &s) != nil {
+			t.Skip("no snapshot")
+		}
+		links, err := discover.Interfaces(s, nil)
+		if err != nil {
+			return
+		}
+		first, second := encode(t, s, links[0]), encode(t, s, links[0])
+		if !slices.Equal(first, second) {
+			t.Errorf("two plans of one snapshot:\n%s\n%s", first, second)
+		}
+	})
+}
+
+func encode(t *testing.T, s netstate.Snapshot, link netstate.Link) []byte {
+	found, err := discover.Discover(s, link, discover.Host{Hostname: "vm"}, config.Default())
+	if err != nil {
+		return nil
+	}
+	p, err := plan.New(s, link, found.Lease, config.Default())
+	if err != nil {
+		return nil
+	}
+	_ = p.Steps.String()
+	text, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back plan.Plan
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	again, err := json.Marshal(back)
+	if err != nil || !slices.Equal(text, again) {
+		t.Fatalf("the plan changed on its way through JSON (%v):\n%s\n%s", err, text, again)
+	}
+	return text
+}
