@@ -1,0 +1,156 @@
+package apply
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
+)
+
+// Check compares what the kernel holds with what the steps made, and returns
+// what differs, each in words; nothing where all is as planned.
+func Check(steps plan.Steps, s netstate.Snapshot) []string {
+	var drift []string
+	for _, step := range steps {
+		drift = append(drift, check(step, s)...)
+	}
+	return drift
+}
+
+func check(step plan.Step, s netstate.Snapshot) []string {
+	switch step := step.(type) {
+	case plan.CreateTap:
+		return checkLink(s, step.Name, "tun", step.MAC, step.MTU)
+	case plan.CreateBridge:
+		drift := checkLink(s, step.Name, "bridge", step.MAC, step.MTU)
+		if link, ok := s.LinkByName(step.Name); ok {
+			drift = append(drift, checkUp(link)...)
+			drift = append(drift, checkNoAddrs(s, link)...)
+		}
+		return drift
+	case plan.AddFilter:
+		if link, ok := s.LinkByName(step.Link); ok && !s.HasFilter(link.Index, step.Name) {
+			return []string{fmt.Sprintf("the filter %q on %q is gone", step.Name, step.Link)}
+		}
+	case plan.TakeAddresses:
+		link, ok := s.LinkByName(step.Link)
+		if !ok {
+			return []string{fmt.Sprintf("the pod interface %q is gone", step.Link)}
+		}
+		if link.Index != step.Index {
+			return []string{fmt.Sprintf("the pod interface %q is another link than it was (index %d, was %d)",
+				step.Link, link.Index, step.Index)}
+		}
+		return checkNoAddrs(s, link)
+	case plan.SetMAC:
+		if link, ok := s.LinkByName(step.Link); ok && link.MAC != step.MAC {
+			return []string{fmt.Sprintf("%q has the MAC %s, not %s", step.Link, link.MAC, step.MAC)}
+		}
+	case plan.AttachPort:
+		return checkPort(s, step)
+	}
+	return nil
+}
+
+func checkLink(s netstate.Snapshot, name, kind string, mac netstate.MAC, mtu int) []string {
+	link, ok := s.LinkByName(name)
+	if !ok {
+		return []string{fmt.Sprintf("%q is gone", name)}
+	}
+	var drift []string
+	if link.Kind != kind {
+		drift = append(drift, fmt.Sprintf("%q is a %s, not a %s", name, link.Kind, kind))
+	}
+	if link.MAC != mac {
+		drift = append(drift, fmt.Sprintf("%q has the MAC %s, not %s", name, link.MAC, mac))
+	}
+	if link.MTU != mtu {
+		drift = append(drift, fmt.Sprintf("%q has an MTU of %d, not %d", name, link.MTU, mtu))
+	}
+	return drift
+}
+
+func checkUp(link netstate.Link) []string {
+	if link.Up {
+		return nil
+	}
+	return []string{fmt.Sprintf("%q is down", link.Name)}
+}
+
+func checkNoAddrs(s netstate.Snapshot, link netstate.Link) []string {
+	var drift []string
+	for _, a := range s.AddrsOf(link.Index) {
+		drift = append(drift, fmt.Sprintf("%q has the address %s again, which belongs to the guest's side", link.Name, a.Prefix))
+	}
+	return drift
+}
+
+func checkPort(s netstate.Snapshot, step plan.AttachPort) []string {
+	link, ok := s.LinkByName(step.Link)
+	if !ok {
+		return nil // said by the step that made it
+	}
+	drift := checkUp(link)
+	if bridge, ok := s.LinkByName(step.Bridge); ok && link.Master != bridge.Index {
+		drift = append(drift, fmt.Sprintf("%q is no port of %q", step.Link, step.Bridge))
+	}
+	if link.Master != 0 && !link.NoLearning {
+		drift = append(drift, fmt.Sprintf("%q learns addresses", step.Link))
+	}
+	return slices.Clip(drift)
+}
+
+// Restored compares what the kernel holds after a teardown with what the steps
+// took, and returns what is missing, in words. What had a lifetime may have run
+// off meanwhile and is not missed.
+func Restored(steps plan.Steps, s netstate.Snapshot) []string {
+	var missing []string
+	for _, step := range steps {
+		switch step := step.(type) {
+		case plan.CreateTap:
+			missing = append(missing, stillThere(s, step.Name)...)
+		case plan.CreateBridge:
+			missing = append(missing, stillThere(s, step.Name)...)
+		case plan.SetMAC:
+			if link, ok := s.LinkByName(step.Link); ok && link.MAC != step.Was {
+				missing = append(missing, fmt.Sprintf("%q has the MAC %s, not its own %s", step.Link, link.MAC, step.Was))
+			}
+		case plan.TakeAddresses:
+			missing = append(missing, addressesBack(step, s)...)
+		}
+	}
+	return missing
+}
+
+func stillThere(s netstate.Snapshot, name string) []string {
+	if _, ok := s.LinkByName(name); ok {
+		return []string{fmt.Sprintf("%q is still there", name)}
+	}
+	return nil
+}
+
+func addressesBack(step plan.TakeAddresses, s netstate.Snapshot) []string {
+	link, ok := s.LinkByName(step.Link)
+	if !ok || link.Index != step.Index {
+		return nil // the interface itself is gone, and what it had went with it
+	}
+	var missing []string
+	finite := false
+	for _, a := range step.Addrs {
+		finite = finite || a.ValidLft != netstate.Forever
+		back := slices.ContainsFunc(s.AddrsOf(link.Index), func(have netstate.Addr) bool { return have.Prefix == a.Prefix })
+		if !back && a.ValidLft == netstate.Forever {
+			missing = append(missing, fmt.Sprintf("%q has not got its address %s back", step.Link, a.Prefix))
+		}
+	}
+	for _, r := range step.Routes {
+		back := slices.ContainsFunc(s.Routes, func(have netstate.Route) bool {
+			return have.Dst == r.Dst && have.Via == r.Via && have.Table == r.Table && have.Priority == r.Priority && have.Type == r.Type
+		})
+		if !back && !finite && r.Table != netstate.TableLocal {
+			missing = append(missing, fmt.Sprintf("%q has not got its route to %s back", step.Link, r.Dst))
+		}
+	}
+	return missing
+}

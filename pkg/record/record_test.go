@@ -1,0 +1,183 @@
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/podwire/podwire/internal/shapes"
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/discover"
+	"github.com/podwire/podwire/pkg/plan"
+)
+
+func example(t *testing.T) Record {
+	t.Helper()
+	s := shapes.AWS()
+	c := config.Config{Binding: "bridge", Queues: 1, ResolvConf: "/etc/resolv.conf", Options: map[uint8]string{240: "x"}}
+	links, err := discover.Interfaces(s, []string{"eth0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := discover.Discover(s, links[0], discover.Host{Hostname: "vm"}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.New(s, found.Link, found.Lease, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Record{
+		Version: Version, Phase: Recorded, Config: c, Snapshot: s,
+		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, Warnings: found.Warnings,
+	}
+}
+
+func TestWhatIsSavedIsLoaded(t *testing.T) {
+	d, want := Dir(t.TempDir()), example(t)
+	for _, phase := range []Phase{Recorded, Applied, Undoing} {
+		want.Phase = phase
+		if err := d.Save(want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Load("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", phase, diff)
+		}
+	}
+	info, err := os.Stat(d.Path("eth0"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode = %v (%v), want 0600", info.Mode(), err)
+	}
+	if entries, _ := os.ReadDir(string(d)); len(entries) != 1 {
+		t.Errorf("the directory holds %v, want the state file alone", entries)
+	}
+}
+
+func TestNoRecord(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "none"))
+	if _, err := d.Load("eth0"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load: %v, want fs.ErrNotExist", err)
+	}
+	if names, err := d.List(); err != nil || len(names) != 0 {
+		t.Errorf("List: %v, %v", names, err)
+	}
+}
+
+func TestListRemoveAndSetAside(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "state"))
+	if err := d.Create(); err != nil {
+		t.Fatal(err)
+	}
+	r := example(t)
+	if err := d.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := d.List(); err != nil || len(names) != 1 || names[0] != "eth0" {
+		t.Errorf("List: %v, %v", names, err)
+	}
+	aside, err := d.SetAside("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(aside); err != nil {
+		t.Error(err)
+	}
+	if names, _ := d.List(); len(names) != 0 {
+		t.Errorf("after SetAside: %v", names)
+	}
+	if err := d.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // twice is fine
+		if err := d.Remove("eth0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestDamaged: a file that is not what podwire wrote is refused whole, and says
+// so in a line that names it.
+func TestDamaged(t *testing.T) {
+	good, err := json.Marshal(example(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(old, with string) string {
+		t.Helper()
+		if !strings.Contains(string(good), old) {
+			t.Fatalf("%q is not in the state", old)
+		}
+		return strings.ReplaceAll(string(good), old, with)
+	}
+	tests := map[string]string{
+		"empty":             "",
+		"cut off":           string(good[:len(good)/2]),
+		"no JSON":           "\x00\x01\x02",
+		"null":              "null",
+		"another version":   edit(`"version":1`, `"version":2`),
+		"unknown field":     edit(`"version":1`, `"version":1,"more":1`),
+		"unknown step":      edit(`"step":"set-mac"`, `"step":"set-fire"`),
+		"unknown phase":     edit(`"phase":"recorded"`, `"phase":"x"`),
+		"another interface": edit(`"podInterface":"eth0"`, `"podInterface":"eth1"`),
+		"another tap":       edit(`"tap":"tap-eth0"`, `"tap":"docker0"`),
+		"step on another link": strings.Replace(string(good), `"step":"set-mac","with":{"link":"eth0"`,
+			`"step":"set-mac","with":{"link":"eth9"`, 1),
+		"bad address": edit(`"192.168.77.9/32"`, `"192.168.77.9/99"`),
+	}
+	for name, text := range tests {
+		t.Run(name, func(t *testing.T) {
+			d := Dir(t.TempDir())
+			if err := os.WriteFile(d.Path("eth0"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.Load("eth0")
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatalf("err = %v, want ErrDamaged", err)
+			}
+			if !strings.Contains(err.Error(), d.Path("eth0")) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("err = %q, want one line that names the file", err)
+			}
+		})
+	}
+}
+
+func TestALinkInPlaceOfTheFileIsRefused(t *testing.T) {
+	d := Dir(t.TempDir())
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("keep"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{d.Path("eth0"), d.Path("eth0") + ".tmp"} {
+		if err := os.Symlink(other, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.Load("eth0"); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Load: %v, want ErrDamaged", err)
+	}
+	if err := d.Save(example(t)); err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := os.ReadFile(other); string(text) != "keep" {
+		t.Errorf("Save wrote through a link: %q", text)
+	}
+}
+
+func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "gone"))
+	if err := d.Save(example(t)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("err = %v, want fs.ErrNotExist", err)
+	}
+}
