@@ -1,0 +1,99 @@
+package serve
+
+import (
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/podwire/podwire/pkg/dhcp4"
+	"github.com/podwire/podwire/pkg/frame"
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/neighbor"
+)
+
+const portDHCPServer = 67
+
+// A responder answers one kind of frame; done says that the frame was of that
+// kind, whether or not it gets an answer.
+type responder func(s *Server, l lease.Lease, request []byte) (reply []byte, done bool)
+
+var responders = []responder{(*Server).respondDHCP4, (*Server).respondNeighbor}
+
+func (s *Server) respondNeighbor(l lease.Lease, request []byte) ([]byte, bool) {
+	reply, ok := neighbor.Reply(l, request)
+	if ok {
+		s.stats.count("arp-reply")
+	}
+	return reply, ok
+}
+
+func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([]byte, bool) {
+	udp, err := frame.ParseUDP4(request)
+	if err != nil || udp.Dst.Port() != portDHCPServer {
+		return nil, false
+	}
+	req, err := dhcp4.Parse(udp.Payload)
+	if err != nil {
+		s.stats.count("malformed")
+		s.opts.Log.Debug("malformed DHCP message", "err", err)
+		return nil, true
+	}
+	log := s.opts.Log.With("msg_type", req.Type.String(), "xid", req.XID)
+	answer, ok := dhcp4.Reply(l, req)
+	if !ok {
+		s.stats.silence(req, answer.Reason)
+		s.logSilence(log, req, answer.Reason)
+		return nil, true
+	}
+	s.stats.exchange(req, answer)
+	s.logAnswer(log, l, req, answer)
+	dst := req.CHAddr
+	if answer.Broadcast {
+		dst = frame.Broadcast
+	}
+	return frame.AppendUDP4(nil, frame.UDP4{
+		SrcMAC: l.Server.MAC, DstMAC: dst,
+		Src: netip.AddrPortFrom(l.Server.ID, portDHCPServer), Dst: answer.Dst,
+		Payload: answer.Payload,
+	}), true
+}
+
+// logSilence is loud about a DECLINE alone: the guest found its own address in
+// use, so it has no network.
+func (s *Server) logSilence(log *slog.Logger, req *dhcp4.Request, reason string) {
+	switch {
+	case reason == dhcp4.ReasonDecline && s.stats.mayLog("decline"):
+		log.Error("the guest declined its address: somebody else answers for it",
+			"lease", req.RequestedIP, "mac", req.CHAddr)
+	case reason == dhcp4.ReasonRelease && s.stats.mayLog("release"):
+		log.Info("the guest released its address", "lease", req.CIAddr)
+	default:
+		log.Debug("not answered", "reason", reason)
+	}
+}
+
+func (s *Server) logAnswer(log *slog.Logger, l lease.Lease, req *dhcp4.Request, a dhcp4.Answer) {
+	kind := a.Type.String()
+	log.Debug("answered", "answer", kind)
+	if kind != "OFFER" && s.stats.mayLog(kind) {
+		addr, _ := l.IPv4()
+		log.Info("guest "+strings.ToLower(verb(kind)), "lease", addr.String(), "mac", req.CHAddr.String(), "hostname", req.Hostname)
+	}
+	if a.Warning != "" && s.stats.mayLog("warning") {
+		log.Warn(a.Warning)
+	}
+	if len(a.Dropped) > 0 && s.stats.mayLog("dropped") {
+		log.Warn("the answer had no room for all options", "left_out", strings.Join(a.Dropped, ", "))
+	}
+}
+
+func verb(kind string) string {
+	if kind == "NAK" {
+		return "refused: it asked for another address"
+	}
+	return "bound"
+}
+
+// logEvery bounds how often the guest can make the server log one kind of line.
+const logEvery = time.Second
