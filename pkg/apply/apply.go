@@ -70,8 +70,8 @@ func Run(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) erro
 			log.Error("step failed, taking back what was done", "step", step.Kind(), "err", err)
 			// The step itself may have failed half-way, so it is undone as well. What
 			// ends the run must not end the way back.
-			if undo := Undo(context.WithoutCancel(ctx), k, steps[:i+1], log); undo != nil {
-				return &UndoError{Cause: cause, Err: undo.(*UndoError).Err}
+			if undo := takeBack(context.WithoutCancel(ctx), k, steps[:i+1], log); undo != nil {
+				return &UndoError{Cause: cause, Err: undo}
 			}
 			return cause
 		}
@@ -96,6 +96,13 @@ func Repair(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) e
 // Undo takes steps back, last first, and goes on where one fails: the more is
 // put back the better. It returns an *UndoError or nil.
 func Undo(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) error {
+	if err := takeBack(ctx, k, steps, log); err != nil {
+		return &UndoError{Err: err}
+	}
+	return nil
+}
+
+func takeBack(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) error {
 	var errs []error
 	for _, step := range slices.Backward(steps) {
 		start := time.Now()
@@ -106,10 +113,7 @@ func Undo(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) err
 		}
 		log.Info("step taken back", "step", step.Kind(), "what", firstLine(step), "dur", time.Since(start))
 	}
-	if len(errs) > 0 {
-		return &UndoError{Err: errors.Join(errs...)}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // firstLine is the step in one line, for the log.

@@ -16,7 +16,8 @@ import (
 // commit, and keeps to the size that client and link can take.
 func FuzzReply(f *testing.F) {
 	for _, payload := range [][]byte{
-		{}, discover(), selecting(params(1, 3, 6, 121, 249, 119, 58, 59, 240), maxSize(1500)),
+		{},
+		discover(), selecting(params(1, 3, 6, 121, 249, 119, 58, 59, 240), maxSize(1500)),
 		discover(opt{code: optRapidCommit}, text(optClientID, "\x01id"), text(optFQDN, "\x05\x00\x00\x02vm\x00")),
 		request(ciaddr("10.244.1.7")), request(ip(optRequestedIP, "10.9.9.9")),
 		wire(dhcpv4.MessageTypeInform, ciaddr("10.244.1.7"), params(6)),

@@ -152,11 +152,13 @@ func TestOptionsComeInTheOrderTheyAreAskedFor(t *testing.T) {
 	}{
 		{
 			"as in the list, then what is always sent", podLease(),
-			discover(params(15, 12, 6, 119, 26, 3)), []uint8{53, 15, 12, 6, 119, 26, 3, 51, 54, 1},
+			discover(params(15, 12, 6, 119, 26, 3)),
+			[]uint8{53, 15, 12, 6, 119, 26, 3, 51, 54, 1},
 		},
 		{
 			"each once, and nothing that the lease has not", plainLease(),
-			discover(params(6, 3, 42, 3, 255, 0, 52, 82, 66, 67, 1, 1)), []uint8{53, 3, 1, 51, 54},
+			discover(params(6, 3, 42, 3, 255, 0, 52, 82, 66, 67, 1, 1)),
+			[]uint8{53, 3, 1, 51, 54},
 		},
 		{
 			"without a list, everything", podLease(), discover(),
@@ -183,7 +185,8 @@ func TestOptionsComeInTheOrderTheyAreAskedFor(t *testing.T) {
 		},
 		{
 			"rapid commit and client identifier", plainLease(),
-			discover(params(1), opt{code: optRapidCommit}, text(optClientID, "\xffduid")), []uint8{53, 1, 51, 54, 3, 61, 80},
+			discover(params(1), opt{code: optRapidCommit}, text(optClientID, "\xffduid")),
+			[]uint8{53, 1, 51, 54, 3, 61, 80},
 		},
 		{
 			"rapid commit is for DISCOVER", plainLease(), selecting(params(1), opt{code: optRapidCommit}), []uint8{53, 1, 51, 54, 3},

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestParseARPRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := ParseARP(tt.frame); err != tt.want {
+			if _, err := ParseARP(tt.frame); !errors.Is(err, tt.want) {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}
 		})

@@ -179,7 +179,7 @@ func FuzzPlan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s netstate.Snapshot
 		if json.Unmarshal(text, &s) != nil {
-			t.Skip("no snapshot")
+			return
 		}
 		links, err := discover.Interfaces(s, nil)
 		if err != nil {
