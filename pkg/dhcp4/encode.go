@@ -115,23 +115,6 @@ func put(areas *[3]area, code uint8, v []byte) bool {
 	return false
 }
 
-// putPieces splits a long option (RFC 3396 §6). The pieces stand in the order in
-// which the areas are read: options, file, sname.
-func putPieces(areas *[3]area, code uint8, v []byte) bool {
-	for i := range areas {
-		a := &areas[i]
-		for len(v) > 0 {
-			n := min(longestOption, len(v), a.max-len(a.data)-2)
-			if n <= 0 {
-				break
-			}
-			a.data = append(append(a.data, code, byte(n)), v[:n]...)
-			v = v[n:]
-		}
-	}
-	return len(v) == 0
-}
-
 // encode returns the whole message and what had to be left out of it.
 func (m *message) encode() (payload []byte, dropped []string) {
 	room := m.room()

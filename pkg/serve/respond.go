@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -39,7 +40,7 @@ func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([]byte, bool) {
 		s.opts.Log.Debug("malformed DHCP message", "err", err)
 		return nil, true
 	}
-	log := s.opts.Log.With("msg_type", req.Type.String(), "xid", req.XID)
+	log := s.opts.Log.With("msg_type", req.Type.String(), "xid", fmt.Sprintf("%x", req.XID))
 	answer, ok := dhcp4.Reply(l, req)
 	if !ok {
 		s.stats.silence(req, answer.Reason)

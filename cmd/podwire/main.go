@@ -1,0 +1,12 @@
+// Command podwire gives a pod's network to the virtual machine that runs in it.
+package main
+
+import (
+	"os"
+
+	"github.com/podwire/podwire/pkg/cli"
+)
+
+func main() {
+	os.Exit(cli.Execute(cli.NewCommand()))
+}

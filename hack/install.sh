@@ -1,0 +1,208 @@
+#!/usr/bin/env bash
+# install.sh GROUP... installs what is missing on a Debian or Ubuntu machine,
+# from the distribution's own packages:
+#
+#   build  a C compiler, make, git, a Go
+#   test   real DHCP clients and servers, CNI plugins, libvirt and QEMU, and,
+#          unpacked below build/pkg, a kernel and a busybox for the guest
+#   lint   shellcheck
+#
+# It does nothing, fast, where nothing is missing. No daemon is started or
+# enabled. What a machine should not get as a package (a kernel; a busybox that
+# would replace its own; a DHCP client that ifupdown would use from then on) is
+# only unpacked.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+unpacked=$root/build/pkg
+policy=/usr/sbin/policy-rc.d
+log=''
+
+say() { echo "install: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# debian reports whether this is Debian, Ubuntu or one of their children.
+debian() {
+	(
+		# shellcheck source=/dev/null
+		. /etc/os-release 2>/dev/null
+		case " ${ID-} ${ID_LIKE-} " in *" debian "* | *" ubuntu "*) ;; *) false ;; esac
+	) && command -v dpkg-query >/dev/null
+}
+
+# packages GROUP prints the packages of a group.
+packages() {
+	case $1 in
+	build)
+		echo ca-certificates gcc libc6-dev make git
+		"$root/hack/go.sh" >/dev/null 2>&1 || echo golang-go
+		;;
+	test)
+		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd
+		echo libvirt-daemon libvirt-daemon-driver-qemu
+		case $(dpkg --print-architecture) in
+		arm64) echo qemu-system-arm ;;
+		*) echo qemu-system-x86 ;;
+		esac
+		;;
+	lint) echo shellcheck ;;
+	esac
+}
+
+# by_hand GROUP says what to install where we do not know the packages.
+by_hand() {
+	case $1 in
+	build) echo "gcc, the C library's headers, make, git, Go 1.21 or later" ;;
+	test) echo "ip, nft, dnsmasq, systemd-networkd, the CNI plugins bridge, ptp and host-local, libvirtd with" \
+		"its QEMU driver, qemu-system-$(uname -m); and dhclient, a static busybox, a kernel" \
+		"and its modules, unpacked below $unpacked" ;;
+	lint) echo "shellcheck" ;;
+	esac
+}
+
+# missing PACKAGE... prints those that are not installed.
+missing() {
+	local each
+	local -A have=()
+	while read -r each; do
+		have[$each]=1
+	# dpkg-query fails for those it does not know, which is the question.
+	done < <(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null | sed -n 's/^installed //p')
+	for each in "$@"; do
+		[ -n "${have[$each]-}" ] || echo "$each"
+	done
+}
+
+# quietly COMMAND... shows what a command says only if it fails.
+quietly() {
+	"$@" >"$log" 2>&1 </dev/null || {
+		cat "$log" >&2
+		die "this failed: $*"
+	}
+}
+
+# update reads the package lists anew, once. A third party's list that cannot be
+# had is no reason to stop.
+updated=''
+update() {
+	[ -z "$updated" ] || return 0
+	updated=1
+	apt-get -qq -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 || cat "$log" >&2
+}
+
+# hold_daemons keeps packages from starting their daemons, until release_daemons.
+hold_daemons() {
+	release_daemons # of a run that was killed
+	[ ! -e "$policy" ] || mv "$policy" "$policy.podwire"
+	printf '#!/bin/sh\n# podwire install.sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+}
+
+release_daemons() {
+	! grep -q '^# podwire install.sh$' "$policy" 2>/dev/null || rm -f "$policy"
+	[ ! -e "$policy.podwire" ] || mv "$policy.podwire" "$policy"
+}
+
+# at_boot prints what systemd starts at boot.
+at_boot() { find /etc/systemd/system -path '*.wants/*' -printf '%f\n' 2>/dev/null | sort -u; }
+
+# disable_libvirt BEFORE keeps systemd from starting at the next boot what libvirt's
+# packages have added to what was started BEFORE; podwire starts a libvirtd of
+# its own.
+disable_libvirt() {
+	local each
+	for each in $(comm -13 <(echo "$1") <(at_boot)); do
+		case $each in *virt*) systemctl disable --quiet "$each" >/dev/null 2>&1 || true ;; esac
+	done
+}
+
+# install_packages PACKAGE... installs them, without what they only recommend.
+install_packages() {
+	local before
+	before=$(at_boot)
+	update
+	trap 'release_daemons; rm -f "$log"' EXIT
+	hold_daemons
+	DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 quietly apt-get -qq -y \
+		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+		install --no-install-recommends "$@"
+	release_daemons
+	disable_libvirt "$before"
+}
+
+# depends PACKAGE PATTERN prints those of a package's dependencies that match.
+depends() {
+	apt-cache depends --important "$1" 2>/dev/null |
+		sed -n 's/^ *|*Depends: //p' | grep -E "$2" | sort -u || true
+}
+
+# unpack_names prints the packages to be unpacked. Debian's cloud kernel and
+# Ubuntu's virtual one are the small ones that have virtio.
+unpack_names() {
+	local meta kernel
+	for meta in "linux-image-cloud-$(dpkg --print-architecture)" linux-image-virtual; do
+		kernel=$(depends "$meta" '^linux-image-[0-9]')
+		[ -z "$kernel" ] || break
+	done
+	[ -n "$kernel" ] || die "no kernel for a virtual machine among the packages: linux-image-cloud or linux-image-virtual"
+	echo "$kernel"
+	depends "$kernel" '^linux-(modules|binary|base)-[0-9]'
+	echo busybox-static
+	echo isc-dhcp-client
+	depends isc-dhcp-client '^lib(dns|isc|irs)'
+}
+
+# unpack fetches the packages and lays their files out below build/pkg.
+unpack() {
+	local dir=$unpacked.new each names
+	update
+	rm -rf "$dir"
+	mkdir -p "$dir/deb"
+	names=$(unpack_names)
+	# shellcheck disable=SC2086 # one word a package
+	(cd "$dir/deb" && quietly apt-get -qq -o APT::Sandbox::User=root download $names)
+	for each in "$dir"/deb/*.deb; do
+		dpkg-deb -x "$each" "$dir"
+	done
+	rm -rf "$dir/deb" "$unpacked"
+	mv "$dir" "$unpacked"
+}
+
+# progress TEXT COMMAND... runs a command between "TEXT ..." and "done in N s".
+progress() {
+	local started=$SECONDS
+	printf 'install: %s ... ' "$1" >&2
+	shift
+	"$@"
+	echo "done in $((SECONDS - started)) s" >&2
+}
+
+# need_root WHAT stops those who cannot install WHAT.
+need_root() { [ "$(id -u)" -eq 0 ] || die "missing: $1; run this as root"; }
+
+group() {
+	local want
+	# shellcheck disable=SC2046 # one word a package
+	mapfile -t want < <(missing $(packages "$1"))
+	if [ ${#want[@]} -gt 0 ]; then
+		need_root "${want[*]}"
+		progress "$1: ${want[*]}" install_packages "${want[@]}"
+	fi
+	if [ "$1" = test ] && [ ! -d "$unpacked" ]; then
+		need_root "the guest's kernel, busybox and a DHCP client in $unpacked"
+		progress "$1: unpacking a kernel, busybox and dhclient below build/pkg" unpack
+	fi
+}
+
+[ $# -gt 0 ] || die "usage: hack/install.sh build|test|lint ..."
+for each in "$@"; do
+	case $each in build | test | lint) ;; *) die "no such group: $each" ;; esac
+done
+if ! debian; then
+	say "this is neither Debian nor Ubuntu; install by hand:"
+	for each in "$@"; do say "  $each: $(by_hand "$each")"; done
+	exit 1
+fi
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+for each in "$@"; do group "$each"; done

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# lint.sh runs golangci-lint at the version that hack/tools pins, shellcheck, and
+# a check that the modules are tidy.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+
+version=$(awk '$1 == "github.com/golangci/golangci-lint/v2" || $2 == "github.com/golangci/golangci-lint/v2" { print $NF == "indirect" ? $(NF-2) : $NF }' hack/tools/go.mod)
+linter=$root/build/golangci-lint-$version
+if [ ! -x "$linter" ]; then
+	echo "lint: building golangci-lint $version, once (minutes)"
+	mkdir -p build
+	(cd hack/tools && ../go.sh build -o "$linter" github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+fi
+
+# golangci-lint asks the go on PATH about packages.
+PATH=$(dirname "$(./hack/go.sh)"):$PATH
+export PATH
+for module in . tests; do
+	echo "lint: golangci-lint in $module"
+	(cd "$module" && "$linter" run --config "$root/.golangci.yaml" --build-tags libvirt_dlopen ./...)
+done
+echo "lint: shellcheck"
+git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
+for module in . tests hack/tools; do
+	echo "lint: go mod tidy in $module"
+	(cd "$module" && go mod tidy -diff)
+done

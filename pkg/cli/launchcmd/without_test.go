@@ -1,0 +1,5 @@
+//go:build !cgo || !libvirt_dlopen
+
+package launchcmd
+
+const withLibvirt = false

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
+	"github.com/podwire/podwire/pkg/serve"
+)
+
+// Result is what inspect, plan, setup, prestart and status print with -o json.
+// It is a contract: fields are added, never renamed.
+type Result struct {
+	Interfaces []InterfaceResult `json:"interfaces"`
+}
+
+// InterfaceResult is one pod interface of a Result.
+type InterfaceResult struct {
+	PodInterface string        `json:"podInterface"`
+	Binding      plan.Binding  `json:"binding"`
+	Bridge       string        `json:"bridge,omitempty"`
+	Tap          string        `json:"tap"`
+	MAC          string        `json:"mac"`
+	MTU          int           `json:"mtu"` // octets
+	Addresses    []string      `json:"addresses"`
+	Gateways     []netip.Addr  `json:"gateways"`
+	Routes       []lease.Route `json:"routes"`
+	DNS          []netip.Addr  `json:"dns"`
+	Search       []string      `json:"search"`
+	Hostname     string        `json:"hostname"`
+	Domain       string        `json:"domain,omitempty"`
+	Queues       int           `json:"queues"`
+	LeaseTime    string        `json:"leaseTime"` // infinite, or such as 1h0m0s
+	Server       netip.Addr    `json:"server"`    // the DHCPv4 server identifier
+	Warnings     []string      `json:"warnings,omitempty"`
+
+	Steps []string `json:"steps,omitempty"` // plan: in the words of ip(8), each may be several lines
+
+	*StatusResult
+}
+
+// StatusResult is what status adds.
+type StatusResult struct {
+	Applied bool              `json:"applied"`
+	Drift   []string          `json:"drift"`
+	Serving bool              `json:"serving"`
+	Guest   *serve.Guest      `json:"guest,omitempty"`
+	PID     int               `json:"pid,omitempty"` // of the server, as it sees itself
+	Counts  map[string]uint64 `json:"counts,omitempty"`
+}
+
+func interfaceResult(r record.Record) InterfaceResult {
+	l, i := r.Lease, r.Interface
+	out := InterfaceResult{
+		PodInterface: i.PodInterface, Binding: i.Binding, Bridge: i.Bridge, Tap: i.Tap,
+		MAC: i.MAC.String(), MTU: i.MTU, Queues: i.Queues,
+		Addresses: []string{}, Gateways: orEmpty(l.Gateways()), Routes: orEmpty(l.Routes),
+		DNS: orEmpty(l.DNS), Search: orEmpty(l.Search), Hostname: l.Hostname, Domain: l.Domain,
+		LeaseTime: "infinite", Server: l.Server.ID, Warnings: r.Warnings,
+	}
+	for _, p := range l.Addrs {
+		out.Addresses = append(out.Addresses, p.String())
+	}
+	if l.Time != 0 {
+		out.LeaseTime = l.Time.String()
+	}
+	return out
+}
+
+// orEmpty keeps an empty list apart from null in JSON.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// printInterfaces is the text form of a Result.
+func printInterfaces(w io.Writer, interfaces []InterfaceResult) error {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	for n, i := range interfaces {
+		if n > 0 {
+			fmt.Fprintln(t)
+		}
+		printInterface(t, i)
+		if i.StatusResult != nil {
+			printStatus(t, *i.StatusResult)
+		}
+	}
+	return t.Flush()
+}
+
+func printInterface(w io.Writer, i InterfaceResult) {
+	row := func(key string, values ...string) {
+		if len(values) > 0 && values[0] != "" {
+			fmt.Fprintf(w, "%s\t%s\n", key, strings.Join(values, " "))
+		}
+	}
+	row("interface", i.PodInterface)
+	row("binding", fmt.Sprintf("%s, bridge %s, tap %s", i.Binding, i.Bridge, i.Tap))
+	row("mac", i.MAC)
+	row("mtu", fmt.Sprint(i.MTU))
+	row("addresses", i.Addresses...)
+	for n, r := range i.Routes {
+		key := ""
+		if n == 0 {
+			key = "routes"
+		}
+		fmt.Fprintf(w, "%s\t%s\n", key, routeText(r))
+	}
+	row("dns", texts(i.DNS)...)
+	row("search", i.Search...)
+	row("hostname", i.Hostname)
+	row("domain", i.Domain)
+	row("lease time", i.LeaseTime)
+	for _, warning := range i.Warnings {
+		row("warning", warning)
+	}
+}
+
+func printStatus(w io.Writer, s StatusResult) {
+	wired := "yes"
+	if !s.Applied {
+		wired = "no: its setup or teardown was cut off; run it again"
+	}
+	fmt.Fprintf(w, "wired\t%s\n", wired)
+	for _, d := range s.Drift {
+		fmt.Fprintf(w, "drift\t%s\n", d)
+	}
+	if !s.Serving {
+		fmt.Fprintf(w, "serving\tno; start \"podwire serve\"\n")
+		return
+	}
+	fmt.Fprintf(w, "serving\tyes, process %d\n", s.PID)
+	if g := s.Guest; g != nil {
+		answer := g.Answer
+		if answer == "" {
+			answer = "no answer"
+		}
+		fmt.Fprintf(w, "guest\t%s, last %s → %s at %s\n", orDash(g.Hostname), g.Message, answer, g.At.Format("2006-01-02 15:04:05"))
+	} else {
+		fmt.Fprintf(w, "guest\tnot heard of yet\n")
+	}
+	for _, what := range slices.Sorted(maps.Keys(s.Counts)) {
+		fmt.Fprintf(w, "count\t%s %d\n", what, s.Counts[what])
+	}
+}
+
+func routeText(r lease.Route) string {
+	text := r.Dst.String()
+	if r.Default() {
+		text = "default"
+	}
+	if r.Via.IsValid() {
+		text += " via " + r.Via.String()
+	}
+	if r.Metric != 0 {
+		text += fmt.Sprintf(" metric %d", r.Metric)
+	}
+	return text
+}
+
+func texts(addrs []netip.Addr) []string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.String()
+	}
+	return out
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "without a name"
+	}
+	return s
+}

@@ -1,0 +1,287 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/podwire/podwire/pkg/kernel"
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
+	"github.com/podwire/podwire/pkg/serve"
+)
+
+// errNotWired says that there is nothing to serve or to report on.
+var errNotWired = errors.New("no interface of this pod is wired; run \"podwire setup\" first")
+
+// Serve answers the guests of the wired interfaces until ctx ends or every
+// server was asked to stop. It calls ready when all of them answer.
+func (a *Agent) Serve(ctx context.Context, ready func()) error {
+	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
+		return err
+	}
+	services, err := a.openServices(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.startServices(services); err != nil {
+		return err
+	}
+	if err := a.markReady(); err != nil {
+		stopServices(services)
+		return errors.Join(append([]error{err}, waitServices(services)...)...)
+	}
+	ready()
+	err = errors.Join(waitServices(services)...)
+	return errors.Join(err, a.unmarkReady())
+}
+
+// service is the server of one interface, with the socket it is spoken to on.
+type service struct {
+	name    string
+	server  *serve.Server
+	control *serve.Control
+	ctx     context.Context // of the server; its end ends the service
+	stop    context.CancelFunc
+	open    chan struct{} // closed when the tap is open
+	done    chan struct{} // closed when the server answers no more
+	err     error         // why it ended; set before done is closed
+	all     sync.WaitGroup
+}
+
+// openServices finds what is to be served and opens the control sockets, under
+// the lock: two servers of one tap would answer everything twice.
+func (a *Agent) openServices(ctx context.Context) ([]*service, error) {
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	records, err := a.wired()
+	if err != nil {
+		return nil, err
+	}
+	var services []*service
+	for _, r := range records {
+		s, err := a.openService(ctx, r)
+		if err != nil {
+			stopServices(services)
+			for _, s := range services {
+				s.control.Close()
+			}
+			return nil, err
+		}
+		services = append(services, s)
+	}
+	return services, nil
+}
+
+// wired returns the records of the interfaces that are wired in this namespace.
+func (a *Agent) wired() ([]record.Record, error) {
+	id, err := a.kernel.Identity()
+	if err != nil {
+		return nil, err
+	}
+	names := a.config.Interfaces
+	if len(names) == 0 {
+		if names, err = a.recorded(id); err != nil {
+			return nil, err
+		}
+	}
+	var records []record.Record
+	for _, name := range names {
+		r, err := a.dir.Load(name)
+		switch {
+		case notExist(err):
+			return nil, fmt.Errorf("%q: %w", name, errNotWired)
+		case err != nil:
+			return nil, err
+		case !r.Snapshot.NetNS.Same(id):
+			return nil, fmt.Errorf("%q: the state is of another network namespace: %w", name, errNotWired)
+		case r.Phase != record.Applied:
+			return nil, fmt.Errorf("%q: its setup or teardown was cut off: %w", name, errNotWired)
+		}
+		records = append(records, r)
+	}
+	if len(records) == 0 {
+		return nil, errNotWired
+	}
+	return records, nil
+}
+
+func (a *Agent) openService(ctx context.Context, r record.Record) (*service, error) {
+	s := &service{name: r.Interface.PodInterface, open: make(chan struct{}), done: make(chan struct{})}
+	s.ctx, s.stop = context.WithCancel(ctx)
+	tap := r.Interface.Tap
+	s.server = serve.New(serve.Options{
+		Interface: s.name, Lease: r.Lease, Log: a.log,
+		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
+			return a.kernel.OpenTap(tap, plan.Answered(l))
+		},
+	})
+	var err error
+	s.control, err = serve.Listen(a.dir.Socket(s.name), a.log, func(op serve.Op) (*serve.Status, error) {
+		return a.control(s, op)
+	})
+	if err != nil {
+		s.stop()
+		return nil, fmt.Errorf("%q: %w", s.name, err)
+	}
+	return s, nil
+}
+
+// control does what a server is asked over its socket.
+func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
+	switch op {
+	case serve.OpStatus:
+	case serve.OpReload:
+		r, err := a.dir.Load(s.name)
+		if err != nil {
+			return nil, err
+		}
+		s.server.SetLease(r.Lease)
+		a.log.Info("the lease was read again", "link", s.name)
+	case serve.OpStop:
+		s.stop()
+		<-s.done
+	default:
+		return nil, fmt.Errorf("unknown request %q", op)
+	}
+	st := s.server.Status()
+	return &st, nil
+}
+
+// startServices returns when all taps are open, or when one could not be opened
+// and all have ended.
+func (a *Agent) startServices(services []*service) error {
+	for _, s := range services {
+		s.all.Go(func() { s.control.Serve(s.ctx) })
+		s.all.Go(func() {
+			defer close(s.done)
+			defer s.stop()
+			s.err = s.server.Run(s.ctx, func() { close(s.open) })
+		})
+	}
+	for _, s := range services {
+		select {
+		case <-s.open:
+			a.log.Info("serving", "link", s.name)
+		case <-s.done:
+			if s.err != nil {
+				stopServices(services)
+				return errors.Join(waitServices(services)...)
+			}
+		}
+	}
+	return nil
+}
+
+func stopServices(services []*service) {
+	for _, s := range services {
+		s.stop()
+	}
+}
+
+func waitServices(services []*service) []error {
+	errs := make([]error, len(services))
+	for i, s := range services {
+		s.all.Wait()
+		errs[i] = s.err
+	}
+	return errs
+}
+
+func (a *Agent) markReady() error {
+	if a.config.ReadyFile == "" {
+		return nil
+	}
+	if err := os.WriteFile(a.config.ReadyFile, nil, 0o644); err != nil {
+		return fmt.Errorf("writing the ready file: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) unmarkReady() error {
+	if a.config.ReadyFile == "" {
+		return nil
+	}
+	if err := os.Remove(a.config.ReadyFile); err != nil && !notExist(err) {
+		return fmt.Errorf("removing the ready file: %w", err)
+	}
+	return nil
+}
+
+// serving reports whether the server of an interface answers.
+func (a *Agent) serving(ctx context.Context, podInterface string) (serve.Status, bool) {
+	st, err := serve.Ask(ctx, a.dir.Socket(podInterface), serve.OpStatus)
+	return st, err == nil
+}
+
+// Prestart wires the pod's interfaces and leaves a detached server behind. It
+// returns when the server answers; when it does not, what this run wired is
+// taken back.
+func (a *Agent) Prestart(ctx context.Context) ([]Wired, error) {
+	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
+		return nil, err
+	}
+	wired, err := a.Setup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.detach(ctx, wired); err != nil {
+		return nil, a.takeBack(ctx, wired, err)
+	}
+	return wired, nil
+}
+
+// detach starts "podwire serve" for the interfaces that nobody serves yet.
+func (a *Agent) detach(ctx context.Context, wired []Wired) error {
+	args := []string{"serve"}
+	for _, w := range wired {
+		if _, up := a.serving(ctx, w.Interface.PodInterface); !up {
+			args = append(args, "--interface", w.Interface.PodInterface)
+		}
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("starting the server: %w", err)
+	}
+	args = append(args, a.serveFlags()...)
+	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
+	defer cancel()
+	log := a.dir.Log()
+	pid, err := kernel.Detach(ctx, append([]string{self}, args...), os.Environ(), log)
+	if err != nil {
+		return fmt.Errorf("starting the server (its log: %s): %w", log, err)
+	}
+	for _, w := range wired {
+		if _, up := a.serving(ctx, w.Interface.PodInterface); !up {
+			return fmt.Errorf("the server of %q (process %d) does not answer; its log: %s", w.Interface.PodInterface, pid, log)
+		}
+	}
+	a.log.Info("the server answers", "pid", pid, "path", log)
+	return nil
+}
+
+// serveFlags are the settings that the detached server shares with this process.
+func (a *Agent) serveFlags() []string {
+	c := a.config
+	flags := map[string]string{
+		"state-dir": c.StateDir, "netns": c.NetNS, "log-format": c.LogFormat, "log-level": c.LogLevel,
+		"timeout": c.Timeout.String(), "ready-file": c.ReadyFile,
+	}
+	var args []string
+	for _, name := range []string{"state-dir", "netns", "log-format", "log-level", "timeout", "ready-file"} {
+		if flags[name] != "" {
+			args = append(args, "--"+name+"="+flags[name])
+		}
+	}
+	return args
+}

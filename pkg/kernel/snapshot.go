@@ -1,0 +1,49 @@
+//go:build linux
+
+package kernel
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/podwire/podwire/pkg/netstate"
+)
+
+// Snapshot reads what the namespace holds. It needs no capability; without
+// CAP_NET_ADMIN the filters of the nftables fallback are not seen.
+func (k *Kernel) Snapshot(ctx context.Context) (netstate.Snapshot, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s, err := k.snapshot(ctx)
+	if err != nil {
+		return netstate.Snapshot{}, fmt.Errorf("reading the network namespace: %w", err)
+	}
+	return s, nil
+}
+
+func (k *Kernel) snapshot(ctx context.Context) (s netstate.Snapshot, err error) {
+	s.Uptime = Uptime()
+	if s.NetNS, err = k.Identity(); err != nil {
+		return s, err
+	}
+	if s.Links, err = k.links(ctx); err != nil {
+		return s, err
+	}
+	if s.Addrs, err = k.addrs(ctx); err != nil {
+		return s, err
+	}
+	if s.Routes, err = k.routes(ctx); err != nil {
+		return s, err
+	}
+	if s.Neighbors, err = k.neighbors(ctx); err != nil {
+		return s, err
+	}
+	if s.Rules, err = k.rules(ctx); err != nil {
+		return s, err
+	}
+	if s.Qdiscs, err = k.qdiscs(ctx); err != nil {
+		return s, err
+	}
+	s.Filters, err = k.filters(ctx, s.Links, s.Qdiscs)
+	return s, err
+}

@@ -1,0 +1,64 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// networkdConf has systemd-networkd do all that DHCPv4 tells it.
+const networkdConf = `[Match]
+Name=%s
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+[DHCPv4]
+UseDomains=yes
+UseMTU=yes
+UseHostname=no
+`
+
+// networkdScript starts it as in a container: over a /sys that cannot be written
+// it does not wait for udev, and its user must be able to read its settings.
+const networkdScript = `mount -o remount,bind,ro /sys
+chmod 755 /run /run/systemd /run/systemd/network
+exec /lib/systemd/systemd-networkd`
+
+// Networkd runs systemd-networkd in a space until it has configured the link, and
+// returns what it was told, by the names of its lease file, such as
+// CLASSLESS_ROUTES. It takes messages as large as the link's MTU, and says so to
+// the server (option 57).
+func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]string, error) {
+	if err := space.WriteFile("/run/systemd/network/10-guest.network", fmt.Appendf(nil, networkdConf, link), 0o644); err != nil {
+		return nil, err
+	}
+	var log pod.Log
+	cmd := exec.Command("sh", "-c", networkdScript)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := space.Start(cmd); err != nil {
+		return nil, fmt.Errorf("starting systemd-networkd: %w", err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}()
+	_, err := space.Run(ctx, "/lib/systemd/systemd-networkd-wait-online", "--interface="+link, "--timeout=20")
+	if err != nil {
+		return nil, fmt.Errorf("waiting for systemd-networkd: %w\n%s", err, log.String())
+	}
+	out, err := space.Run(ctx, "sh", "-c", "cat /run/systemd/netif/leases/*")
+	if err != nil {
+		return nil, err
+	}
+	told := map[string]string{}
+	for line := range strings.Lines(out) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			told[name] = value
+		}
+	}
+	return told, nil
+}

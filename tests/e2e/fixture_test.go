@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/checkout"
+	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/wire"
+)
+
+var subnet = netip.MustParsePrefix("10.244.1.0/24")
+
+const (
+	podMTU     = 1450
+	resolvConf = "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+)
+
+// world is a node with a pod for the VM and another pod on the same network.
+type world struct {
+	ctx   context.Context
+	dir   checkout.Dir
+	node  *pod.Node
+	vm    *pod.Pod
+	other *pod.Pod
+}
+
+// shapes are the ways in which a CNI plugin gives a pod its network.
+var shapes = map[string]func(context.Context, *pod.Node, string, byte) (*pod.Pod, error){
+	"bridge": func(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
+		return n.NewPod(ctx, name, pod.BridgeNetwork(subnet, podMTU))
+	},
+	"ptp": func(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
+		return n.NewPod(ctx, name, pod.PTPNetwork(subnet, podMTU))
+	},
+	"calico": func(ctx context.Context, n *pod.Node, name string, host byte) (*pod.Pod, error) {
+		return n.NewCalicoPod(ctx, name, netip.AddrFrom4([4]byte{10, 244, 1, host}), podMTU)
+	},
+}
+
+// newWorld makes the world, and has the test end within the given time.
+func newWorld(t *testing.T, shape string, limit time.Duration) *world {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("making namespaces takes root")
+		}
+		t.Skip("making namespaces takes root")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	w := &world{ctx: ctx}
+	var err error
+	if w.dir, err = checkout.Find(); err != nil {
+		t.Fatal(err)
+	}
+	if w.node, err = pod.NewNode(ctx, w.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.node.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if w.vm, err = shapes[shape](ctx, w.node, "vm-0", 10); err != nil {
+		t.Fatal(err)
+	}
+	if w.other, err = shapes[shape](ctx, w.node, "web-0", 11); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.vm.SetResolvConf(resolvConf); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// afresh gives the clean-up of a test a context: the test's own has ended.
+func (w *world) afresh(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), 10*time.Second)
+	t.Cleanup(cancel)
+	w.ctx = ctx
+}
+
+// reachable are the addresses that the pod reaches, and so its guest must.
+func (w *world) reachable() []netip.Addr {
+	addrs := []netip.Addr{w.other.Addr.Addr(), pod.Outside}
+	if !w.vm.Gateway.IsLinkLocalUnicast() { // which no link has: it answers ARP and nothing else
+		addrs = append(addrs, w.vm.Gateway)
+	}
+	return addrs
+}
+
+// dump returns all there is of the VM pod's network.
+func (w *world) dump(t *testing.T) []string {
+	t.Helper()
+	text, err := w.vm.Dump(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(text, "\n")
+}
+
+// podwire runs podwire in the VM's pod and returns what it printed.
+func (w *world) podwire(t *testing.T, args ...string) string {
+	t.Helper()
+	program, err := w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.vm.Run(w.ctx, program, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// wired is what podwire's setup prints, in so far as the tests want it.
+type wired struct {
+	Tap string `json:"tap"`
+	MAC string `json:"mac"`
+	MTU int    `json:"mtu"`
+}
+
+// prestart wires the pod and serves it. At the end of the test the network is
+// given back, and must be what it was.
+func (w *world) prestart(t *testing.T, args ...string) wired {
+	t.Helper()
+	before := w.dump(t)
+	var result struct{ Interfaces []wired }
+	out := w.podwire(t, append([]string{"prestart", "-o", "json"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.Interfaces) != 1 {
+		t.Fatalf("podwire prestart printed %q: %v", out, err)
+	}
+	t.Cleanup(func() {
+		w.afresh(t)
+		w.podwire(t, "teardown")
+		if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+			t.Errorf("the pod's network after teardown (-before +after):\n%s", diff)
+		}
+	})
+	return result.Interfaces[0]
+}
+
+// plug opens the tap for a DHCP client, which gets a link "nic0" in a namespace
+// of its own.
+func (w *world) plug(t *testing.T, to wired) (*wire.Wire, *pod.Space) {
+	t.Helper()
+	guest, err := pod.NewSpace("guest", w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { guest.Close() })
+	tap, err := wire.Connect(w.ctx, w.vm.Space, to.Tap, guest, "nic0", to.MAC, to.MTU)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tap.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tap, guest
+}
+
+// serverOnPodNetwork starts a DHCP server in the other pod, which would give any
+// guest that it hears an address. It returns what the server has logged so far.
+func (w *world) serverOnPodNetwork(t *testing.T) func() string {
+	t.Helper()
+	var log pod.Log
+	cmd := exec.Command("dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--conf-file=/dev/null",
+		"--port=0", "--no-ping", "--leasefile-ro", "--dhcp-authoritative", "--interface=eth0", "--dhcp-range=10.244.1.100,10.244.1.200")
+	cmd.Stderr = &log
+	if err := w.other.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	})
+	return log.String
+}

@@ -1,0 +1,234 @@
+package e2e
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/guest"
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// bootTime is a bound on all of a test with a guest, for a slow machine that has
+// other things to do.
+const bootTime = 90 * time.Second
+
+// machine is a guest that podwire-launcher runs.
+type machine struct {
+	*guest.Console
+	launcher *exec.Cmd
+	log      pod.Log
+	ended    chan struct{} // closed when the launcher has ended
+	err      error         // how it ended
+}
+
+// boot runs podwire-launcher in the VM's pod, with a real guest, and waits until
+// that is ready. When the test ends, the pod's network must be what it was.
+func (w *world) boot(t *testing.T, ask ...string) *machine {
+	t.Helper()
+	image, err := guest.Build(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accel, err := guest.Accel(w.ctx, w.dir, image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.vm.PrepareLibvirt(); err != nil {
+		t.Fatal(err)
+	}
+	const console = "/run/test/console"
+	listener, err := w.vm.Listen(console)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml, err := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: console, Ask: ask}.XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := w.launch(t, xml)
+	m.Console = guest.Listen(listener)
+	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
+		t.Fatalf("%v\n%s", err, m.log.String())
+	}
+	return m
+}
+
+// launch starts podwire-launcher with a domain.
+func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
+	t.Helper()
+	program, err := w.dir.Program("podwire-launcher")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := w.dump(t)
+	const domain = "/run/test/domain.xml"
+	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{ended: make(chan struct{})}
+	m.launcher = exec.Command(program, append(args, "--start-libvirtd", domain)...)
+	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
+	if err := w.vm.Start(m.launcher); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		m.err = m.launcher.Wait()
+		close(m.ended)
+	}()
+	t.Cleanup(func() {
+		_ = m.launcher.Process.Kill() // of a test that failed
+		<-m.ended
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("podwire-launcher's log:\n%s", m.log.String())
+			return
+		}
+		w.afresh(t)
+		if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+			t.Errorf("the pod's network afterwards (-before +after):\n%s", diff)
+		}
+	})
+	return m
+}
+
+// exit waits for the launcher's end and returns its exit code.
+func (w *world) exit(t *testing.T, m *machine) int {
+	t.Helper()
+	select {
+	case <-m.ended:
+	case <-w.ctx.Done():
+		t.Fatal("podwire-launcher did not end")
+	}
+	if status := (*exec.ExitError)(nil); m.err != nil && !errors.As(m.err, &status) {
+		t.Fatal(m.err)
+	}
+	return m.launcher.ProcessState.ExitCode()
+}
+
+// terminate ends the launcher as the kubelet does: the guest must shut down.
+func (w *world) terminate(t *testing.T, m *machine) {
+	t.Helper()
+	if err := m.launcher.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := w.exit(t, m); code != 0 {
+		t.Errorf("podwire-launcher ended with %d after a clean shutdown", code)
+	}
+	if _, err := m.WaitFor(w.ctx, guest.Prefix+"power-button"); err != nil {
+		t.Error(err)
+	}
+}
+
+// run has the guest run a command, which must succeed.
+func (w *world) run(t *testing.T, m *machine, command string) string {
+	t.Helper()
+	out, status, err := m.Run(w.ctx, command)
+	if err != nil || status != 0 {
+		t.Fatalf("guest# %s: status %d, %v\n%s", command, status, err, out)
+	}
+	return out
+}
+
+// TestGuestHasThePodsNetwork is podwire's main job.
+func TestGuestHasThePodsNetwork(t *testing.T) {
+	for shape := range shapes {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, shape, bootTime)
+			m := w.boot(t)
+			lease, err := m.Bound(w.ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := guest.Lease{
+				"ip": w.vm.Addr.Addr().String(), "mtu": "1450", "hostname": "vm-0", "dns": "10.96.0.10",
+				"search": "default.svc.cluster.local,svc.cluster.local,cluster.local",
+			}
+			got := guest.Lease{}
+			for key := range want {
+				got[key] = lease[key]
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("what the guest was told (-want +got):\n%s", diff)
+			}
+			if sent, err := m.Discovers(w.ctx); err != nil || sent != 1 {
+				t.Errorf("the guest sent %d DISCOVERs, %v; want 1", sent, err)
+			}
+			for _, target := range w.reachable() {
+				w.run(t, m, "try-ping "+target.String())
+			}
+			w.terminate(t, m)
+		})
+	}
+}
+
+// TestGuestIsReachedAtThePodsAddress has another pod fetch a page from the guest.
+func TestGuestIsReachedAtThePodsAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bridge", bootTime)
+	m := w.boot(t, "podwire.listen=80")
+	for _, from := range []*pod.Space{w.other.Space, w.node.OutsideHost()} {
+		page, err := w.fetch(from, "http://"+w.vm.Addr.Addr().String()+"/")
+		if err != nil {
+			t.Error(err)
+		} else if strings.TrimSpace(page) != "vm-0" {
+			t.Errorf("%s fetched %q", from.Name(), page)
+		}
+	}
+	w.terminate(t, m)
+}
+
+// fetch gets a page from inside of a space.
+func (w *world) fetch(from *pod.Space, url string) (string, error) {
+	client := http.Client{Transport: &http.Transport{DialContext: from.Dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	request, err := http.NewRequestWithContext(w.ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	return string(page), err
+}
+
+// TestGuestEndsByItself powers off from inside.
+func TestGuestEndsByItself(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bridge", bootTime)
+	m := w.boot(t, "podwire.finally=poweroff")
+	if code := w.exit(t, m); code != 0 {
+		t.Errorf("podwire-launcher ended with %d after the guest powered off", code)
+	}
+}
+
+// TestDomainThatCannotStart leaves the pod as it was, and says why.
+func TestDomainThatCannotStart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "bridge", bootTime)
+	if err := w.vm.PrepareLibvirt(); err != nil {
+		t.Fatal(err)
+	}
+	xml, err := guest.Domain{Name: "vm-0", Image: guest.Image{Kernel: "/nonexistent/vmlinuz", Initrd: "/nonexistent/initrd"}, Accel: "tcg"}.XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := w.launch(t, strings.Replace(xml, "<source mode='connect' path=''/>", "<source mode='bind' path='/run/test/nobody'/>", 1))
+	if code := w.exit(t, m); code != 1 {
+		t.Errorf("podwire-launcher ended with %d, want 1", code)
+	}
+	if !strings.Contains(m.log.String(), "/nonexistent/vmlinuz") {
+		t.Errorf("podwire-launcher does not say what is missing:\n%s", m.log.String())
+	}
+}

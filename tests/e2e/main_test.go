@@ -1,0 +1,24 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/podwire/podwire/tests/checkout"
+)
+
+// TestMain says once, at the beginning, what is missing.
+func TestMain(m *testing.M) {
+	dir, err := checkout.Find()
+	for _, program := range []string{"podwire", "podwire-launcher"} {
+		if err == nil {
+			_, err = dir.Program(program)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}

@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+// TestSetupThatCannotWorkLeavesThePodUntouched has one thing missing each time.
+func TestSetupThatCannotWorkLeavesThePodUntouched(t *testing.T) {
+	for name, test := range map[string]struct {
+		spoil   func(*world) error
+		as      []string // the words before podwire's own
+		args    []string
+		mention string // what the one line must say
+	}{
+		"no capability": {
+			as:      []string{"setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"},
+			args:    []string{"--state-dir", "/run/nobody"},
+			spoil:   func(w *world) error { return nobodysDirectory(w) },
+			mention: "NET_ADMIN",
+		},
+		"no /dev/net/tun": {
+			spoil: func(w *world) error {
+				return w.vm.Do(func() error { return unix.Mount("tmpfs", "/dev/net", "tmpfs", 0, "") })
+			},
+			mention: "/dev/net/tun",
+		},
+		"no such interface": {
+			args:    []string{"--interface", "net9"},
+			mention: `"net9"`,
+		},
+		"damaged state file": {
+			spoil: func(w *world) error {
+				return w.vm.WriteFile("/run/podwire/eth0.json", []byte(`{"version": 1, "lin`), 0o600)
+			},
+			mention: "/run/podwire/eth0.json",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "bridge", 30*time.Second)
+			if test.spoil != nil {
+				if err := test.spoil(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			program, err := w.dir.Program("podwire")
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := w.dump(t)
+			words := append(append(append([]string{}, test.as...), program, "setup"), test.args...)
+			var stderr strings.Builder
+			cmd := exec.CommandContext(w.ctx, words[0], words[1:]...)
+			cmd.Stderr = &stderr
+			err = w.vm.Start(cmd)
+			if err == nil {
+				err = cmd.Wait()
+			}
+			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+				t.Errorf("podwire setup ended with %v, want exit code 1", err)
+			}
+			lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+			if len(lines) != 1 || !strings.Contains(lines[0], test.mention) {
+				t.Errorf("podwire setup said %d lines, want one that mentions %s:\n%s", len(lines), test.mention, stderr.String())
+			}
+			if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+				t.Errorf("the pod's network (-before +after):\n%s", diff)
+			}
+		})
+	}
+}
+
+// nobodysDirectory makes a state directory that the user may write to, so that
+// the capability is all that is missing.
+func nobodysDirectory(w *world) error {
+	_, err := w.vm.Run(w.ctx, "install", "-d", "-o", "65534", "/run/nobody")
+	return err
+}

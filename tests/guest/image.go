@@ -1,0 +1,132 @@
+package guest
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/podwire/podwire/tests/checkout"
+)
+
+// Image is what a guest boots.
+type Image struct {
+	Kernel string // path of a kernel, as QEMU's -kernel takes it
+	Initrd string // path of the root file system
+}
+
+//go:embed init dhcp leased try-ping
+var scripts embed.FS
+
+// Build makes the image from the packages that hack/install.sh unpacked below
+// build/pkg, and leaves it in build/guest. It takes a few hundredths of a
+// second; an image that is there already is left as it is.
+func Build(dir checkout.Dir) (Image, error) {
+	kernel, err := dir.Unpacked("boot/vmlinuz-*")
+	if err != nil {
+		return Image{}, err
+	}
+	initrd, err := initrd(dir)
+	if err != nil {
+		return Image{}, fmt.Errorf("building the guest's root file system: %w", err)
+	}
+	path := dir.Build("guest", "initrd.img")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return Image{}, err
+	}
+	if err := replace(path, initrd); err != nil {
+		return Image{}, err
+	}
+	return Image{Kernel: kernel, Initrd: path}, nil
+}
+
+// initrd returns the guest's root file system.
+func initrd(dir checkout.Dir) ([]byte, error) {
+	var archive cpio
+	for _, name := range []string{"bin", "dev", "etc", "modules", "proc", "run", "sys", "tmp"} {
+		archive.dir(name)
+	}
+	if err := addBusybox(&archive, dir); err != nil {
+		return nil, err
+	}
+	if err := addModules(&archive, dir); err != nil {
+		return nil, err
+	}
+	for _, path := range []string{"init", "bin/dhcp", "bin/leased", "bin/try-ping"} {
+		script, err := scripts.ReadFile(filepath.Base(path))
+		if err != nil {
+			return nil, err
+		}
+		archive.file(path, 0o755, script)
+	}
+	return archive.finish(), nil
+}
+
+// addBusybox adds busybox, under all of its names.
+func addBusybox(archive *cpio, dir checkout.Dir) error {
+	path, err := dir.Busybox()
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	archive.file("bin/busybox", 0o755, content)
+	applets, err := exec.Command(path, "--list").Output()
+	if err != nil {
+		return fmt.Errorf("listing the commands of busybox: %w", err)
+	}
+	for _, name := range strings.Fields(string(applets)) {
+		if name != "busybox" {
+			archive.symlink("bin/"+name, "busybox")
+		}
+	}
+	return nil
+}
+
+// addModules adds the modules, and in modules/order the order to load them in.
+func addModules(archive *cpio, dir checkout.Dir) error {
+	path, err := dir.Unpacked("lib/modules/*", "usr/lib/modules/*")
+	if err != nil {
+		return err
+	}
+	list, err := modules(path)
+	if err != nil {
+		return err
+	}
+	var order strings.Builder
+	for _, each := range list {
+		archive.file("modules/"+each.name+".ko", 0o644, each.content)
+		fmt.Fprintf(&order, "%s.ko\n", each.name)
+	}
+	archive.file("modules/order", 0o644, []byte(order.String()))
+	return nil
+}
+
+// replace writes a file in one step, so that a guest that boots at the same time
+// reads the old or the new one; and not at all if it is the same already.
+func replace(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if err := tmp.Chmod(0o644); err != nil {
+		return err
+	}
+	_, err = tmp.Write(content)
+	if closing := tmp.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

@@ -1,0 +1,186 @@
+package pod
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/podwire/podwire/tests/checkout"
+)
+
+var subnet = netip.MustParsePrefix("10.244.1.0/24")
+
+func newNode(t *testing.T) (context.Context, *Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	dir, err := checkout.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := NewNode(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	return ctx, n
+}
+
+// shapes are the ways in which a CNI plugin gives a pod its network.
+var shapes = map[string]func(context.Context, *Node, string) (*Pod, error){
+	"bridge": func(ctx context.Context, n *Node, name string) (*Pod, error) {
+		return n.NewPod(ctx, name, BridgeNetwork(subnet, 1450))
+	},
+	"ptp": func(ctx context.Context, n *Node, name string) (*Pod, error) {
+		return n.NewPod(ctx, name, PTPNetwork(subnet, 1450))
+	},
+	"calico": func(ctx context.Context, n *Node, name string) (*Pod, error) {
+		addr := netip.AddrFrom4([4]byte{10, 244, 1, byte(10 + len(n.pods))})
+		return n.NewCalicoPod(ctx, name, addr, 1450)
+	},
+}
+
+func TestPodReachesGatewayPodAndOutside(t *testing.T) {
+	for shape, newPod := range shapes {
+		t.Run(shape, func(t *testing.T) {
+			ctx, n := newNode(t)
+			p, err := newPod(ctx, n, "vm-0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, err := newPod(ctx, n, "web-0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			targets := []netip.Addr{other.Addr.Addr(), Outside}
+			if shape != "calico" { // whose gateway answers ARP and nothing else
+				targets = append(targets, p.Gateway)
+			}
+			for _, target := range targets {
+				if err := p.Ping(ctx, target); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func TestPodHasItsOwnNameAndResolvConf(t *testing.T) {
+	ctx, n := newNode(t)
+	p, err := n.NewPod(ctx, "vm-0", BridgeNetwork(subnet, 1450))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const content = "nameserver 10.96.0.10\n"
+	if err := p.SetResolvConf(content); err != nil {
+		t.Fatal(err)
+	}
+	out, err := p.Run(ctx, "sh", "-c", "hostname; cat /etc/resolv.conf")
+	if want := "vm-0\n" + content; err != nil || out != want {
+		t.Errorf("got %q, %v, want %q", out, err, want)
+	}
+	if mine, err := os.ReadFile("/etc/resolv.conf"); err == nil && string(mine) == content {
+		t.Error("the machine's own resolv.conf was changed")
+	}
+}
+
+func TestCloseEndsAllProcesses(t *testing.T) {
+	ctx, n := newNode(t)
+	marker := fmt.Sprintf("%d", 4000000+os.Getpid())
+	sleep := exec.CommandContext(ctx, "sleep", marker)
+	if err := n.Start(sleep); err != nil {
+		t.Fatal(err)
+	}
+	if !running(t, marker) {
+		t.Fatal("the process did not start")
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- sleep.Wait() }()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the process ended by itself")
+	}
+	if running(t, marker) {
+		t.Error("a process survived the node")
+	}
+}
+
+func running(t *testing.T, marker string) bool {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range entries {
+		line, _ := os.ReadFile("/proc/" + each.Name() + "/cmdline")
+		if strings.HasPrefix(string(line), "sleep\x00"+marker) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestDumpTellsAnAddedAddress(t *testing.T) {
+	ctx, n := newNode(t)
+	p, err := n.NewPod(ctx, "vm-0", BridgeNetwork(subnet, 1450))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump := func() string {
+		t.Helper()
+		text, err := p.Dump(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	before := dump()
+	if err := p.IP(ctx, "address add 192.0.2.1/32 dev eth0"); err != nil {
+		t.Fatal(err)
+	}
+	if dump() == before {
+		t.Error("the dump does not tell")
+	}
+	if err := p.IP(ctx, "address del 192.0.2.1/32 dev eth0"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := dump(); diff != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, diff)
+	}
+}
+
+func TestDetachTakesTheInterfaceAway(t *testing.T) {
+	ctx, n := newNode(t)
+	for name, network := range map[string]Network{"a-0": BridgeNetwork(subnet, 1450), "b-0": PTPNetwork(subnet, 1450)} {
+		p, err := n.NewPod(ctx, name, network)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Detach(ctx, "eth0"); err != nil {
+			t.Error(err)
+		}
+		if err := p.IP(ctx, "link show dev eth0"); err == nil {
+			t.Errorf("%s still has its eth0", network["type"])
+		}
+	}
+}
+
+// TestPluginThatFailsSaysWhy asks for a second address for one interface.
+func TestPluginThatFailsSaysWhy(t *testing.T) {
+	ctx, n := newNode(t)
+	p, err := n.NewPod(ctx, "vm-0", PTPNetwork(subnet, 1450))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = p.Attach(ctx, "eth0", PTPNetwork(subnet, 1450))
+	if err == nil || !strings.Contains(err.Error(), "duplicate allocation") {
+		t.Errorf("got %v", err)
+	}
+}
