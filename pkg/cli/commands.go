@@ -23,7 +23,7 @@ func inspectCommand() *cobra.Command {
 		"Print the pod interface and what the guest would be told of it. Changes nothing, needs no capability.",
 		[]config.Group{config.Setup},
 		func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
-			jobs, err := a.prepare(ctx)
+			jobs, err := a.current(ctx)
 			if err != nil {
 				return err
 			}
@@ -49,7 +49,8 @@ func setupCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(cmd.OutOrStdout(), wiredResults(wired))
+			a.report(cmd, wired)
+			return nil
 		})
 }
 
@@ -65,7 +66,8 @@ func prestartCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(cmd.OutOrStdout(), wiredResults(wired))
+			a.report(cmd, wired)
+			return nil
 		})
 }
 
@@ -124,7 +126,7 @@ func domainCommand() *cobra.Command {
 			}
 			text, err := domainText(cmd.InOrStdin(), args, interfaces)
 			if err != nil {
-				return err
+				return usageError{err}
 			}
 			_, err = io.WriteString(cmd.OutOrStdout(), strings.TrimRight(text, "\n")+"\n")
 			return err
@@ -207,7 +209,7 @@ func printFindings(w io.Writer, findings []kernel.Finding) {
 
 // podFindings is what setup would say of this pod.
 func (a *Agent) podFindings(ctx context.Context) []kernel.Finding {
-	jobs, err := a.prepare(ctx)
+	jobs, err := a.current(ctx)
 	if err != nil {
 		return []kernel.Finding{{Name: "pod network", Status: kernel.StatusFail, Detail: err.Error()}}
 	}
@@ -233,6 +235,7 @@ func printPlan(ctx context.Context, cmd *cobra.Command, a *Agent) error {
 	}
 	results := jobResults(jobs)
 	for i, j := range jobs {
+		results[i].Remarks = j.remarks()
 		if j.done {
 			continue
 		}
@@ -245,11 +248,8 @@ func printPlan(ctx context.Context, cmd *cobra.Command, a *Agent) error {
 	}
 	for _, r := range results {
 		fmt.Fprintf(cmd.OutOrStdout(), "# %s: %s with the guest's %s\n", r.PodInterface, strings.Join(r.Addresses, ", "), r.MAC)
-		for _, warning := range r.Warnings {
-			fmt.Fprintf(cmd.OutOrStdout(), "# warning: %s\n", warning)
-		}
-		if len(r.Steps) == 0 {
-			fmt.Fprintln(cmd.OutOrStdout(), "# wired already; nothing to do")
+		for _, remark := range r.Remarks {
+			fmt.Fprintf(cmd.OutOrStdout(), "# %s\n", remark)
 		}
 		for _, step := range r.Steps {
 			fmt.Fprintln(cmd.OutOrStdout(), step)
@@ -264,6 +264,14 @@ func jobResults(jobs []job) []InterfaceResult {
 		out[i] = interfaceResult(j.record)
 	}
 	return out
+}
+
+// report prints what was wired. That nobody could be told of it does not undo it:
+// an exit code of 1 would say so.
+func (a *Agent) report(cmd *cobra.Command, wired []Wired) {
+	if err := a.print(cmd.OutOrStdout(), wiredResults(wired)); err != nil {
+		a.log.Warn("the pod is wired, but the result could not be printed", "err", err)
+	}
 }
 
 func wiredResults(wired []Wired) []InterfaceResult {
@@ -283,7 +291,7 @@ func (a *Agent) print(w io.Writer, results []InterfaceResult) error {
 
 // planned returns the interfaces that are wired or would be.
 func (a *Agent) planned(ctx context.Context) ([]plan.Interface, error) {
-	jobs, err := a.prepare(ctx)
+	jobs, err := a.current(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +336,7 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 
 func (a *Agent) statusOf(ctx context.Context, r record.Record, s netstate.Snapshot) *StatusResult {
 	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(apply.Check(r.Steps, s))}
-	server, up := a.serving(ctx, r.Interface.PodInterface)
+	server, up := a.serving(ctx, r)
 	if up {
 		st.Serving, st.Guest, st.PID, st.Counts = true, server.Guest, server.PID, server.Counts
 	}

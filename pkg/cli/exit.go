@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -34,11 +35,13 @@ var errQuiet = errors.New("")
 // Execute runs a command with the process's arguments, ends it on SIGTERM and
 // SIGINT, prints its error in one line and returns the exit code.
 func Execute(cmd *cobra.Command) int {
+	// A reader that has gone must not end what is half done.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	ran, err := cmd.ExecuteContextC(ctx)
+	ran, err := execute(ctx, cmd)
 	if err == nil {
 		return ExitOK
 	}
@@ -52,6 +55,20 @@ func Execute(cmd *cobra.Command) int {
 	return code
 }
 
+// execute turns a panic into an error: its own exit code, 2, would say that
+// nothing was touched.
+func execute(ctx context.Context, cmd *cobra.Command) (ran *cobra.Command, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			ran, err = cmd, &apply.UndoError{
+				Cause: fmt.Errorf("a bug in podwire: %v", p),
+				Err:   fmt.Errorf("see \"podwire status\", and try \"podwire teardown\"; %s", debug.Stack()),
+			}
+		}
+	}()
+	return cmd.ExecuteContextC(ctx)
+}
+
 func exitCode(err error) int {
 	var setting *config.Error
 	var usage usageError
@@ -59,7 +76,7 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &undo):
 		return ExitHalfDone
-	case errors.As(err, &setting), errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
+	case errors.As(err, &setting), errors.As(err, &usage):
 		return ExitUsage
 	default:
 		return ExitFailed
@@ -86,6 +103,21 @@ func atMostOne(cmd *cobra.Command, args []string) error {
 	}
 	return nil
 }
+
+// unknown is for a command that has others below it and no arguments.
+func unknown(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+		err = fmt.Errorf("%w; is it %s?", err, strings.Join(like, ", or "))
+	}
+	return usageError{err}
+}
+
+// UsageError marks an error as one of the command line.
+func UsageError(err error) error { return usageError{err} }
 
 // ExactlyOne is for commands that take one argument.
 func ExactlyOne(cmd *cobra.Command, args []string) error {

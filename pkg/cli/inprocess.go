@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/plan"
 )
 
@@ -11,6 +13,7 @@ import (
 // does.
 type InProcess struct {
 	agent *Agent
+	own   bool               // the wiring is this process's to take back
 	stop  context.CancelFunc // of the server; nil while nothing is served here
 	done  chan error         // what Serve returned
 }
@@ -25,28 +28,29 @@ func (p *InProcess) Setup(ctx context.Context) ([]plan.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	interfaces := make([]plan.Interface, len(wired))
-	served := true
-	for i, w := range wired {
-		interfaces[i] = w.Interface
-		_, up := p.agent.serving(ctx, w.Interface.PodInterface)
-		served = served && up
+	var interfaces []plan.Interface
+	for _, w := range wired {
+		interfaces = append(interfaces, w.Interface)
+		p.own = p.own || !w.Before
 	}
-	if served {
+	names := p.agent.unserved(ctx, wired)
+	if len(names) == 0 {
 		return interfaces, nil // by a sidecar, or by an earlier call
 	}
-	if err := p.serve(ctx); err != nil {
-		return nil, p.agent.takeBack(ctx, wired, err)
+	if err := p.serve(ctx, names); err != nil {
+		p.own = false
+		return nil, p.agent.takeBackAlone(ctx, wired, err)
 	}
+	p.own = true
 	return interfaces, nil
 }
 
 // serve starts the server. It ends with Teardown, not with the context of Setup:
 // the guest is served for as long as it runs.
-func (p *InProcess) serve(ctx context.Context) error {
+func (p *InProcess) serve(ctx context.Context, names []string) error {
 	ready, done := make(chan struct{}), make(chan error, 1)
-	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	go func() { done <- p.agent.Serve(ctx, func() { close(ready) }) }()
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	go func() { done <- p.agent.serve(serving, names, func() { close(ready) }) }()
 	select {
 	case <-ready:
 		p.stop, p.done = stop, done
@@ -54,19 +58,29 @@ func (p *InProcess) serve(ctx context.Context) error {
 	case err := <-done:
 		stop()
 		return fmt.Errorf("starting the server: %w", err)
+	case <-ctx.Done():
+		stop()
+		return fmt.Errorf("starting the server: %w", errors.Join(context.Cause(ctx), <-done))
 	}
 }
 
-// Teardown stops serving and puts the pod's network back.
+// Teardown stops serving and puts the pod's network back. A network that others
+// wired and serve is theirs, and stays.
 func (p *InProcess) Teardown(ctx context.Context) error {
+	if !p.own {
+		return nil
+	}
 	err := p.agent.Teardown(ctx)
-	if p.stop == nil {
-		return err
+	if p.stop != nil {
+		p.stop() // Teardown has ended it already, unless it failed early
+		if serveErr := <-p.done; serveErr != nil {
+			p.agent.log.Warn("the server ended with an error", "err", serveErr)
+		}
+		p.stop = nil
 	}
-	p.stop() // Teardown has ended it already, unless it failed early
-	if serr := <-p.done; serr != nil {
-		p.agent.log.Warn("the server ended with an error", "err", serr)
+	var half *apply.UndoError
+	if err != nil && !errors.As(err, &half) {
+		return &apply.UndoError{Err: err} // whatever it was, the pod is still wired
 	}
-	p.stop = nil
 	return err
 }

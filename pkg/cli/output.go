@@ -42,7 +42,10 @@ type InterfaceResult struct {
 	Server       netip.Addr    `json:"server"`    // the DHCPv4 server identifier
 	Warnings     []string      `json:"warnings,omitempty"`
 
-	Steps []string `json:"steps,omitempty"` // plan: in the words of ip(8), each may be several lines
+	// Of plan alone: each step in the words of ip(8), which may be several lines,
+	// and what is to be said of an interface that is wired already.
+	Steps   []string `json:"steps,omitempty"`
+	Remarks []string `json:"remarks,omitempty"`
 
 	*StatusResult
 }
@@ -151,7 +154,7 @@ func printStatus(w io.Writer, s StatusResult) {
 		if answer == "" {
 			answer = "no answer"
 		}
-		fmt.Fprintf(w, "guest\t%s, last %s → %s at %s\n", orDash(g.Hostname), g.Message, answer, g.At.Format("2006-01-02 15:04:05"))
+		fmt.Fprintf(w, "guest\t%s, last %s → %s at %s\n", nameOf(*g), g.Message, answer, g.At.Format("2006-01-02 15:04:05"))
 	} else {
 		fmt.Fprintf(w, "guest\tnot heard of yet\n")
 	}
@@ -182,9 +185,10 @@ func texts(addrs []netip.Addr) []string {
 	return out
 }
 
-func orDash(s string) string {
-	if s == "" {
+// nameOf is what the guest calls itself.
+func nameOf(g serve.Guest) string {
+	if g.Hostname == "" {
 		return "without a name"
 	}
-	return s
+	return g.Hostname
 }

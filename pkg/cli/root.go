@@ -35,6 +35,7 @@ func NewCommand() *cobra.Command {
 		Short:   "give a pod's network to the VM that runs in it",
 		Long:    rootHelp,
 		Version: Version(),
+		Args:    unknown,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddCommand(

@@ -10,6 +10,7 @@ import (
 
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 	"github.com/podwire/podwire/pkg/record"
 	"github.com/podwire/podwire/pkg/serve"
@@ -21,12 +22,22 @@ var errNotWired = errors.New("no interface of this pod is wired; run \"podwire s
 // Serve answers the guests of the wired interfaces until ctx ends or every
 // server was asked to stop. It calls ready when all of them answer.
 func (a *Agent) Serve(ctx context.Context, ready func()) error {
+	return a.serve(ctx, a.config.Interfaces, ready)
+}
+
+// serve is Serve for the named interfaces; for all that are wired where none is
+// named.
+func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
 		return err
 	}
-	services, err := a.openServices(ctx)
+	services, err := a.openServices(ctx, names)
 	if err != nil {
 		return err
+	}
+	// One that a crash left would say too early that the guest is answered.
+	if err := a.unmarkReady(); err != nil {
+		stopServices(services)
 	}
 	if err := a.startServices(services); err != nil {
 		return err
@@ -36,13 +47,13 @@ func (a *Agent) Serve(ctx context.Context, ready func()) error {
 		return errors.Join(append([]error{err}, waitServices(services)...)...)
 	}
 	ready()
-	err = errors.Join(waitServices(services)...)
-	return errors.Join(err, a.unmarkReady())
+	return errors.Join(waitServices(services)...)
 }
 
 // service is the server of one interface, with the socket it is spoken to on.
 type service struct {
 	name    string
+	netns   netstate.Identity
 	server  *serve.Server
 	control *serve.Control
 	ctx     context.Context // of the server; its end ends the service
@@ -55,13 +66,13 @@ type service struct {
 
 // openServices finds what is to be served and opens the control sockets, under
 // the lock: two servers of one tap would answer everything twice.
-func (a *Agent) openServices(ctx context.Context) ([]*service, error) {
+func (a *Agent) openServices(ctx context.Context, names []string) ([]*service, error) {
 	unlock, err := a.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	records, err := a.wired()
+	records, err := a.wired(names)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +91,13 @@ func (a *Agent) openServices(ctx context.Context) ([]*service, error) {
 	return services, nil
 }
 
-// wired returns the records of the interfaces that are wired in this namespace.
-func (a *Agent) wired() ([]record.Record, error) {
+// wired returns the records of the named interfaces, or of all that are wired in
+// this namespace.
+func (a *Agent) wired(names []string) ([]record.Record, error) {
 	id, err := a.kernel.Identity()
 	if err != nil {
 		return nil, err
 	}
-	names := a.config.Interfaces
 	if len(names) == 0 {
 		if names, err = a.recorded(id); err != nil {
 			return nil, err
@@ -114,11 +125,11 @@ func (a *Agent) wired() ([]record.Record, error) {
 }
 
 func (a *Agent) openService(ctx context.Context, r record.Record) (*service, error) {
-	s := &service{name: r.Interface.PodInterface, open: make(chan struct{}), done: make(chan struct{})}
+	s := &service{name: r.Interface.PodInterface, netns: r.Snapshot.NetNS, open: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	tap := r.Interface.Tap
 	s.server = serve.New(serve.Options{
-		Interface: s.name, Lease: r.Lease, Log: a.log,
+		Tap: tap, Lease: r.Lease, Log: a.log.With("link", s.name),
 		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
 			return a.kernel.OpenTap(tap, plan.Answered(l))
 		},
@@ -148,10 +159,13 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 	case serve.OpStop:
 		s.stop()
 		<-s.done
+		// Gone before the answer, so that it cannot be a successor's.
+		s.control.Close()
 	default:
 		return nil, fmt.Errorf("unknown request %q", op)
 	}
 	st := s.server.Status()
+	st.NetNS = s.netns
 	return &st, nil
 }
 
@@ -163,7 +177,8 @@ func (a *Agent) startServices(services []*service) error {
 		s.all.Go(func() {
 			defer close(s.done)
 			defer s.stop()
-			s.err = s.server.Run(s.ctx, func() { close(s.open) })
+			err := s.server.Run(s.ctx, func() { close(s.open) })
+			s.err = errors.Join(err, a.unmarkReady())
 		})
 	}
 	for _, s := range services {
@@ -213,75 +228,4 @@ func (a *Agent) unmarkReady() error {
 		return fmt.Errorf("removing the ready file: %w", err)
 	}
 	return nil
-}
-
-// serving reports whether the server of an interface answers.
-func (a *Agent) serving(ctx context.Context, podInterface string) (serve.Status, bool) {
-	st, err := serve.Ask(ctx, a.dir.Socket(podInterface), serve.OpStatus)
-	return st, err == nil
-}
-
-// Prestart wires the pod's interfaces and leaves a detached server behind. It
-// returns when the server answers; when it does not, what this run wired is
-// taken back.
-func (a *Agent) Prestart(ctx context.Context) ([]Wired, error) {
-	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
-		return nil, err
-	}
-	wired, err := a.Setup(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.detach(ctx, wired); err != nil {
-		return nil, a.takeBack(ctx, wired, err)
-	}
-	return wired, nil
-}
-
-// detach starts "podwire serve" for the interfaces that nobody serves yet.
-func (a *Agent) detach(ctx context.Context, wired []Wired) error {
-	args := []string{"serve"}
-	for _, w := range wired {
-		if _, up := a.serving(ctx, w.Interface.PodInterface); !up {
-			args = append(args, "--interface", w.Interface.PodInterface)
-		}
-	}
-	if len(args) == 1 {
-		return nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("starting the server: %w", err)
-	}
-	args = append(args, a.serveFlags()...)
-	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
-	defer cancel()
-	log := a.dir.Log()
-	pid, err := kernel.Detach(ctx, append([]string{self}, args...), os.Environ(), log)
-	if err != nil {
-		return fmt.Errorf("starting the server (its log: %s): %w", log, err)
-	}
-	for _, w := range wired {
-		if _, up := a.serving(ctx, w.Interface.PodInterface); !up {
-			return fmt.Errorf("the server of %q (process %d) does not answer; its log: %s", w.Interface.PodInterface, pid, log)
-		}
-	}
-	a.log.Info("the server answers", "pid", pid, "path", log)
-	return nil
-}
-
-// serveFlags are the settings that the detached server shares with this process.
-func (a *Agent) serveFlags() []string {
-	c := a.config
-	flags := map[string]string{
-		"state-dir": c.StateDir, "netns": c.NetNS, "log-format": c.LogFormat, "log-level": c.LogLevel,
-		"timeout": c.Timeout.String(), "ready-file": c.ReadyFile,
-	}
-	var args []string
-	for _, name := range []string{"state-dir", "netns", "log-format", "log-level", "timeout", "ready-file"} {
-		if flags[name] != "" {
-			args = append(args, "--"+name+"="+flags[name])
-		}
-	}
-	return args
 }

@@ -92,7 +92,12 @@ func (v *flagValue) Set(s string) error {
 
 func (v *flagValue) String() string { return "" }
 
-func (v *flagValue) Type() string { return v.field.Arg }
+func (v *flagValue) Type() string {
+	if v.field.Switch() {
+		return "bool" // which the help shows without a value
+	}
+	return v.field.Arg
+}
 
 // IsBoolFlag lets a switch stand without a value.
 func (v *flagValue) IsBoolFlag() bool { return v.field.Switch() }

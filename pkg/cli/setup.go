@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/kernel"
-	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/record"
 	"github.com/podwire/podwire/pkg/serve"
 )
@@ -51,23 +50,6 @@ func (a *Agent) Setup(ctx context.Context) ([]Wired, error) {
 	return wired, nil
 }
 
-func (a *Agent) lock(ctx context.Context) (func(), error) {
-	if err := a.dir.Create(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
-	defer cancel()
-	patience := time.AfterFunc(time.Second, func() {
-		a.log.Info("waiting for another podwire that works on the same state", "path", string(a.dir))
-	})
-	defer patience.Stop()
-	unlock, err := kernel.Lock(ctx, string(a.dir))
-	if err != nil {
-		return nil, fmt.Errorf("waiting for another podwire in %q: %w", a.dir, err)
-	}
-	return unlock, nil
-}
-
 // settle clears away what earlier runs left: states of another namespace, and
 // teardowns that were cut off.
 func (a *Agent) settle(ctx context.Context) error {
@@ -86,18 +68,33 @@ func (a *Agent) settle(ctx context.Context) error {
 		}
 		switch {
 		case !r.Snapshot.NetNS.Same(id):
-			aside, err := a.dir.SetAside(name)
-			if err != nil {
-				return err
-			}
-			a.log.Warn("the state is of another network namespace, set aside", "link", name, "path", aside)
+			err = a.setAside(ctx, r, id)
 		case r.Phase == record.Undoing:
 			a.log.Info("finishing a teardown that was cut off", "link", name)
-			if err := a.undo(ctx, r); err != nil {
-				return err
-			}
+			err = a.undo(ctx, r)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// setAside moves a state away that is of a namespace which is no more. While
+// that namespace may live, its state is all that can put it back: then it is an
+// error. It may where its server answers, and where this process works on
+// namespaces that are not its own, of which there may be many.
+func (a *Agent) setAside(ctx context.Context, r record.Record, now netstate.Identity) error {
+	name := r.Interface.PodInterface
+	_, alive := a.serving(ctx, r)
+	if alive || a.config.NetNS != "" && r.Snapshot.NetNS.BootID == now.BootID {
+		return fmt.Errorf("the state %s is of another network namespace; give each its own --state-dir", a.dir.Path(name))
+	}
+	aside, err := a.dir.SetAside(name)
+	if err != nil {
+		return err
+	}
+	a.log.Warn("the state is of a network namespace that is no more, set aside", "link", name, "path", aside)
 	return nil
 }
 
@@ -114,10 +111,7 @@ func (a *Agent) setupOne(ctx context.Context, j job) (record.Record, error) {
 	}
 	r.Phase = record.Recorded
 	if err := a.dir.Save(r); err != nil {
-		if j.resumed {
-			return r, err // the older state file still says how to take it back
-		}
-		return r, errors.Join(err, a.dir.Remove(r.Interface.PodInterface))
+		return r, err // nothing was done; an older state file still says how to take it back
 	}
 	if err := apply.Run(ctx, a.kernel, r.Steps, a.log); err != nil {
 		var half *apply.UndoError
@@ -142,13 +136,12 @@ func (a *Agent) setupOne(ctx context.Context, j job) (record.Record, error) {
 // passes on what the guest is to be told from now on.
 func (a *Agent) keep(ctx context.Context, j job) error {
 	r := j.record
-	snapshot, err := a.kernel.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	if drift := apply.Check(r.Steps, snapshot); len(drift) > 0 {
-		a.log.Warn("not as planned, repairing", "link", r.Interface.PodInterface, "drift", strings.Join(drift, "; "))
+	if len(j.drift) > 0 {
+		a.log.Warn("not as planned, repairing", "link", r.Interface.PodInterface, "drift", strings.Join(j.drift, "; "))
 		if err := apply.Repair(ctx, a.kernel, r.Steps, a.log); err != nil {
+			return err
+		}
+		if err := a.confirm(ctx, r); err != nil {
 			return err
 		}
 	}
@@ -159,10 +152,11 @@ func (a *Agent) keep(ctx context.Context, j job) error {
 		return err
 	}
 	a.log.Info("the guest is told other things from now on", "link", r.Interface.PodInterface)
-	if _, err := serve.Ask(ctx, a.dir.Socket(r.Interface.PodInterface), serve.OpReload); err != nil && !errors.Is(err, serve.ErrNotServing) {
-		return err
+	_, err := serve.Ask(ctx, a.dir.Socket(r.Interface.PodInterface), serve.OpReload)
+	if errors.Is(err, serve.ErrNotServing) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // confirm reads the kernel again: that each step succeeded is not yet that all
@@ -189,7 +183,7 @@ func (a *Agent) giveUp(ctx context.Context, r record.Record, err error) error {
 	return errors.Join(err, undo)
 }
 
-// takeBack undoes what this run wired, because of err.
+// takeBack undoes what this run wired, because of err. The lock is held.
 func (a *Agent) takeBack(ctx context.Context, wired []Wired, err error) error {
 	for _, w := range slices.Backward(wired) {
 		if !w.Before {
@@ -199,87 +193,19 @@ func (a *Agent) takeBack(ctx context.Context, wired []Wired, err error) error {
 	return err
 }
 
-// Teardown stops the servers and puts the pod's network back. Twice is fine.
-func (a *Agent) Teardown(ctx context.Context) error {
-	if err := a.kernel.Require(kernel.NeedNetAdmin); err != nil {
-		return err
-	}
-	unlock, err := a.lock(ctx)
-	if err != nil {
-		return err
+// takeBackAlone is takeBack for a caller that has let go of the lock. An
+// interface that somebody serves, or has changed meanwhile, is no longer this
+// run's to undo.
+func (a *Agent) takeBackAlone(ctx context.Context, wired []Wired, err error) error {
+	unlock, lockErr := a.lock(context.WithoutCancel(ctx))
+	if lockErr != nil {
+		return &apply.UndoError{Cause: err, Err: lockErr}
 	}
 	defer unlock()
-	id, err := a.kernel.Identity()
-	if err != nil {
-		return err
-	}
-	names := a.config.Interfaces
-	if len(names) == 0 {
-		if names, err = a.dir.List(); err != nil {
-			return err
-		}
-	}
-	var errs []error
-	for _, name := range names {
-		r, err := a.dir.Load(name)
-		switch {
-		case notExist(err):
-			a.log.Info("not wired, nothing to put back", "link", name)
-		case err != nil:
-			errs = append(errs, a.lost(ctx, name, err))
-		case !r.Snapshot.NetNS.Same(id):
-			aside, err := a.dir.SetAside(name)
-			errs = append(errs, err)
-			a.log.Warn("the state is of another network namespace, set aside", "link", name, "path", aside)
-		default:
-			errs = append(errs, a.undo(ctx, r))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// lost tells a state file that cannot be read, of a pod that is wired, from one
-// of a pod that is not: in the first a person must look.
-func (a *Agent) lost(ctx context.Context, name string, err error) error {
-	snapshot, serr := a.kernel.Snapshot(ctx)
-	if serr != nil {
-		return errors.Join(err, serr)
-	}
-	for _, link := range []string{plan.TapName(name), plan.BridgeName(name)} {
-		if _, ok := snapshot.LinkByName(link); ok {
-			return &apply.UndoError{Cause: err, Err: fmt.Errorf("%q is there, and what %q had is not known", link, name)}
-		}
-	}
-	return err
-}
-
-// undo stops the server of an interface, takes its steps back and forgets it.
-func (a *Agent) undo(ctx context.Context, r record.Record) error {
-	name := r.Interface.PodInterface
-	// What is begun is finished: between two steps back the pod has no network.
-	ctx = context.WithoutCancel(ctx)
-	if _, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStop); err != nil && !errors.Is(err, serve.ErrNotServing) {
-		a.log.Warn("the server could not be stopped, going on without", "link", name, "err", err)
-	}
-	r.Phase = record.Undoing
-	if err := a.dir.Save(r); err != nil {
-		// The pod's network is worth more than the note of it: with the old state
-		// file, a run that is cut off here is taken back all the same.
-		a.log.Warn("the state could not be written, going on", "link", name, "err", err)
-	}
-	if err := apply.Undo(ctx, a.kernel, r.Steps, a.log); err != nil {
-		return err
-	}
-	snapshot, err := a.kernel.Snapshot(ctx)
-	if err != nil {
-		return &apply.UndoError{Err: err}
-	}
-	if missing := apply.Restored(r.Steps, snapshot); len(missing) > 0 {
-		return &apply.UndoError{Err: errors.New(strings.Join(missing, "; "))}
-	}
-	if err := a.dir.Remove(name); err != nil {
-		return err
-	}
-	a.log.Info("the pod's network is as it was found", "link", name)
-	return nil
+	own := slices.DeleteFunc(slices.Clone(wired), func(w Wired) bool {
+		now, loadErr := a.dir.Load(w.Interface.PodInterface)
+		_, served := a.serving(ctx, w.Record)
+		return served || loadErr != nil || !equalJSON(now, w.Record)
+	})
+	return a.takeBack(ctx, own, err)
 }

@@ -9,6 +9,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/podwire/podwire/pkg/netstate"
@@ -51,6 +52,23 @@ type Config struct {
 	Connect       string        `json:"-"` // libvirt's URI
 	StartLibvirtd bool          `json:"-"`
 	GracePeriod   time.Duration `json:"-"`
+
+	// Given are the settings that somebody gave, in the order in which they were
+	// applied; all else is default.
+	Given []Setting `json:"-"`
+}
+
+// Gave reports whether somebody gave a setting.
+func (c Config) Gave(field string) bool {
+	return slices.ContainsFunc(c.Given, func(s Setting) bool { return s.Field == field })
+}
+
+// Over returns other with the settings that were given to c in place of its own:
+// what is not said again stays as it was.
+func (c Config) Over(other Config) Config {
+	// They have been applied once, so that they are good.
+	_ = other.Apply(c.Given...)
+	return other
 }
 
 // Owner is a user, and a group or -1 for any.

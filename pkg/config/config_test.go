@@ -100,6 +100,10 @@ func TestParsedValues(t *testing.T) {
 	want.Options = map[uint8]string{240: "a,b", 241: "=x"}
 	want.LeaseTime = time.Hour
 	want.Timeout = time.Minute
+	if !c.Gave("mac") || c.Gave("mtu") {
+		t.Errorf("given: %v", c.Given)
+	}
+	c.Given = nil
 	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -217,4 +221,20 @@ func FuzzFile(f *testing.F) {
 			t.Errorf("%q is more than a line", err)
 		}
 	})
+}
+
+func TestWhatIsNotSaidAgainStays(t *testing.T) {
+	first, second := Default(), Default()
+	if err := first.Apply(Setting{"mtu", "--mtu", []string{"1400"}}, Setting{"hostname", "--hostname", []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Apply(Setting{"hostname", "--hostname", []string{"b"}}); err != nil {
+		t.Fatal(err)
+	}
+	if c := second.Over(first); c.MTU != 1400 || c.Hostname != "b" {
+		t.Errorf("MTU %d, host name %q", c.MTU, c.Hostname)
+	}
+	if first.Hostname != "a" {
+		t.Error("the older settings changed")
+	}
 }

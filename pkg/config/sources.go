@@ -29,6 +29,7 @@ func (c *Config) Apply(settings ...Setting) error {
 		if len(s.Values) == 0 || !f.set(c, s.Values) {
 			return &Error{Source: s.Source, Value: strings.Join(s.Values, ","), Want: f.want}
 		}
+		c.Given = append(c.Given, s)
 	}
 	return nil
 }

@@ -25,8 +25,11 @@ type Found struct {
 	Warnings []string // for people; what could not be handed out, each in one line
 }
 
-// maxMTU is the most that DHCP option 26 can say.
-const maxMTU = 65535
+// maxMTU is the most that a tap takes: 65535 less the Ethernet header.
+const maxMTU = 65521
+
+// leastMTU is the least that DHCP option 26 can say (RFC 2132 §5.1).
+const leastMTU = 68
 
 // Discover works out the lease of one pod interface. It fails only where the
 // configuration asks for what the interface cannot give.
@@ -58,15 +61,24 @@ func (d *discovery) warn(format string, args ...any) {
 	d.warnings = append(d.warnings, fmt.Sprintf(format, args...))
 }
 
+// mtu is what is told to the guest. A default route may allow less than the link
+// does, where a tunnel lies behind it; a guest has one MTU for all.
 func (d *discovery) mtu(asked int) (int, error) {
 	if asked > d.link.MTU {
 		return 0, fmt.Errorf("mtu %d is more than the %d octets that %q carries: frames of that size would be lost",
 			asked, d.link.MTU, d.link.Name)
 	}
 	if asked != 0 {
-		return asked, nil
+		return min(asked, maxMTU), nil
 	}
-	return min(d.link.MTU, maxMTU), nil
+	mtu := min(d.link.MTU, maxMTU)
+	for _, r := range d.snapshot.RoutesOf(d.link.Index) {
+		if least := r.MTU(); least >= leastMTU && least < mtu && r.Default() && r.Table == netstate.TableMain {
+			d.warn("the default route has an MTU of %d, and %q one of %d: the guest is told %d", least, d.link.Name, d.link.MTU, least)
+			mtu = least
+		}
+	}
+	return mtu, nil
 }
 
 // mac is the guest's address. libvirt refuses one that begins with FE, which it

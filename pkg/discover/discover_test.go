@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"net/netip"
@@ -229,9 +230,21 @@ func TestLeaseDetails(t *testing.T) {
 			check: func(t *testing.T, f Found) { want(t, f.Lease.Server.ID.String(), "169.254.75.2") },
 		},
 		{
-			name: "an MTU that option 26 cannot say is cut",
+			name: "an MTU that no tap takes is cut",
 			in:   jumbo, host: cluster(),
-			check: func(t *testing.T, f Found) { want(t, f.Lease.MTU, 65535) },
+			check: func(t *testing.T, f Found) { want(t, f.Lease.MTU, 65521) },
+		},
+		{
+			name: "the MTU of the default route, where that is smaller",
+			in: shapes.With(shapes.Pod("10.244.1.7/24"), func() netstate.Route {
+				r := shapes.Route("0.0.0.0/0", "10.244.1.1")
+				r.Attrs = []netstate.Attr{{Type: 8, Data: binary.NativeEndian.AppendUint32(
+					binary.NativeEndian.AppendUint16(binary.NativeEndian.AppendUint16(nil, 8), 2), 1400)}}
+				return r
+			}()),
+			host:  cluster(),
+			check: func(t *testing.T, f Found) { want(t, f.Lease.MTU, 1400) },
+			warn:  []string{"the guest is told 1400"},
 		},
 		{
 			name: "a smaller MTU that is asked for",

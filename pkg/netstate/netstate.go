@@ -1,6 +1,9 @@
 package netstate
 
-import "net/netip"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // Forever is the lifetime, in seconds, of an address that does not expire
 // (INFINITY_LIFE_TIME in Linux's addrconf).
@@ -13,17 +16,12 @@ const (
 	TableMain  = 254
 	TableLocal = 255
 
-	ScopeUniverse = 0
-	ScopeLink     = 253
-	ScopeHost     = 254
+	ScopeLink = 253
 
 	ProtocolKernel = 2 // RTPROT_KERNEL: the kernel made the route by itself
 
 	TypeUnicast     = 1
 	TypeLocal       = 2
-	TypeBroadcast   = 3
-	TypeAnycast     = 4
-	TypeMulticast   = 5
 	TypeBlackhole   = 6
 	TypeUnreachable = 7
 	TypeProhibit    = 8
@@ -33,6 +31,9 @@ const (
 	// RouteOnlink is RTNH_F_ONLINK: the gateway is on the link although no
 	// route says so.
 	RouteOnlink = 4
+
+	attrMetrics = 8 // RTA_METRICS, which holds attributes itself
+	metricMTU   = 2 // RTAX_MTU
 )
 
 // Identity names one network namespace on one boot of one machine.
@@ -109,6 +110,25 @@ type Route struct {
 	Flags    uint32       `json:"flags,omitempty"` // RTNH_F_*, without what the kernel reports of the link's state
 	NextHops []NextHop    `json:"nextHops,omitempty"`
 	Attrs    []Attr       `json:"attrs,omitempty"`
+}
+
+// MTU is the largest packet that may go by the route, in octets, where the route
+// says so; else 0. Some CNI plugins set it in place of the link's.
+func (r Route) MTU() int {
+	for _, a := range r.Attrs {
+		if a.Type != attrMetrics {
+			continue
+		}
+		// struct rtattr: length, with these four octets, and type; padded to four.
+		for b := a.Data; len(b) >= 8; {
+			size, kind := int(binary.NativeEndian.Uint16(b)), binary.NativeEndian.Uint16(b[2:])
+			if kind == metricMTU && size == 8 {
+				return int(binary.NativeEndian.Uint32(b[4:]))
+			}
+			b = b[min(max(size+3, 4)&^3, len(b)):]
+		}
+	}
+	return 0
 }
 
 // NextHop is one of several ways of a multipath route.

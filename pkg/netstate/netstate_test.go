@@ -1,6 +1,7 @@
 package netstate
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"net/netip"
 	"testing"
@@ -96,5 +97,34 @@ func TestSnapshotLookups(t *testing.T) {
 	}
 	if !s.HasFilter(2, "pod") || s.HasFilter(3, "pod") || s.HasFilter(2, "guest") {
 		t.Error("HasFilter")
+	}
+}
+
+func metrics(attrs ...uint32) Attr {
+	var b []byte
+	for i := 0; i < len(attrs); i += 2 {
+		b = binary.NativeEndian.AppendUint16(b, 8)
+		b = binary.NativeEndian.AppendUint16(b, uint16(attrs[i]))
+		b = binary.NativeEndian.AppendUint32(b, attrs[i+1])
+	}
+	return Attr{Type: attrMetrics, Data: b}
+}
+
+func TestRouteMTU(t *testing.T) {
+	tests := []struct {
+		name  string
+		attrs []Attr
+		want  int
+	}{
+		{"none", nil, 0},
+		{"alone", []Attr{metrics(metricMTU, 1400)}, 1400},
+		{"behind another metric", []Attr{{Type: 20}, metrics(8, 1360, metricMTU, 1400)}, 1400},
+		{"other metrics", []Attr{metrics(8, 1360)}, 0},
+		{"nonsense", []Attr{{Type: attrMetrics, Data: []byte{0, 0, 0, 0, 0, 0, 0, 0, 1}}}, 0},
+	}
+	for _, tt := range tests {
+		if got := (Route{Attrs: tt.attrs}).MTU(); got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.name, got, tt.want)
+		}
 	}
 }

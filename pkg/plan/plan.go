@@ -46,7 +46,7 @@ func New(s netstate.Snapshot, link netstate.Link, l lease.Lease, c config.Config
 // interface: until TakeAddresses the pod works as before.
 func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface, c config.Config) Steps {
 	steps := Steps{
-		CreateTap{Name: i.Tap, MAC: link.MAC.Derive("tap"), MTU: i.MTU, Owner: owner(c.TapOwner), Queues: c.Queues},
+		CreateTap{Name: i.Tap, MAC: link.MAC.Derive("tap"), MTU: tapMTU(link, c), Owner: owner(c.TapOwner), Queues: c.Queues},
 		CreateBridge{Name: i.Bridge, MAC: link.MAC.Derive("bridge"), MTU: link.MTU},
 		// The pod's own stack must hear nothing through the bridge: it would answer
 		// ARP for the pod's other addresses, and make itself an address of a
@@ -54,7 +54,7 @@ func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Inter
 		AddFilter{Link: i.Bridge, Name: filterBridge, Drop: []Match{{Kind: MatchAll}}},
 	}
 	if drop := Answered(l); len(drop) > 0 {
-		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, Hidden(l)...)})
+		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, hidden(l)...)})
 	}
 	steps = append(steps,
 		AttachPort{Link: i.Tap, Bridge: i.Bridge},
@@ -67,6 +67,16 @@ func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Inter
 		})
 	}
 	return append(steps, AttachPort{Link: link.Name, Bridge: i.Bridge, WasUp: link.Up})
+}
+
+// tapMTU is the link's, unless somebody asked for another: where the guest is told
+// less because of its routes, its neighbours on the link may still send more. A
+// tap takes 65535 octets less the Ethernet header.
+func tapMTU(link netstate.Link, c config.Config) int {
+	if c.MTU != 0 {
+		return c.MTU
+	}
+	return min(link.MTU, 65521)
 }
 
 // Answered are the frames of the guest that podwire answers, and that therefore
@@ -84,11 +94,11 @@ func Answered(l lease.Lease) []Match {
 	return answered
 }
 
-// Hidden are the frames that end at the tap without an answer: the guest's
+// hidden are the frames that end at the tap without an answer: the guest's
 // probes for its own addresses. Some networks' responders answer for every
 // address, and the guest would take its own for somebody else's. Announcements,
 // whose sender is the address itself, pass.
-func Hidden(l lease.Lease) []Match {
+func hidden(l lease.Lease) []Match {
 	var hidden []Match
 	for _, p := range l.Addrs {
 		if p.Addr().Is4() {

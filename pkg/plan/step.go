@@ -16,6 +16,8 @@ type Step interface {
 	String() string
 	// Kind is the step's name in the state file and in logs.
 	Kind() string
+	// On is the link that the step makes or changes.
+	On() string
 }
 
 // Owner is who may open a tap without privileges.
@@ -137,6 +139,24 @@ func (SetMAC) Kind() string { return "set-mac" }
 
 // Kind implements Step.
 func (AttachPort) Kind() string { return "attach-port" }
+
+// On implements Step.
+func (s CreateTap) On() string { return s.Name }
+
+// On implements Step.
+func (s CreateBridge) On() string { return s.Name }
+
+// On implements Step.
+func (s AddFilter) On() string { return s.Link }
+
+// On implements Step.
+func (s TakeAddresses) On() string { return s.Link }
+
+// On implements Step.
+func (s SetMAC) On() string { return s.Link }
+
+// On implements Step.
+func (s AttachPort) On() string { return s.Link }
 
 func (s CreateTap) String() string {
 	var b strings.Builder

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,6 +20,11 @@ func (s Steps) String() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// Without returns the steps that are not on a link.
+func (s Steps) Without(link string) Steps {
+	return slices.DeleteFunc(slices.Clone(s), func(step Step) bool { return step.On() == link })
 }
 
 // stepJSON is a step in a file: its kind beside its fields.

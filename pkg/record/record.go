@@ -141,20 +141,12 @@ func (r Record) validate(podInterface string) error {
 }
 
 func ownStep(step plan.Step, i plan.Interface) error {
-	ok := true
+	ok := slices.Contains([]string{i.Tap, i.Bridge, i.PodInterface}, step.On())
 	switch s := step.(type) {
-	case plan.CreateTap:
-		ok = s.Name == i.Tap
-	case plan.CreateBridge:
-		ok = s.Name == i.Bridge
-	case plan.AddFilter:
-		ok = s.Link == i.Tap || s.Link == i.Bridge || s.Link == i.PodInterface
-	case plan.TakeAddresses:
-		ok = s.Link == i.PodInterface
-	case plan.SetMAC:
-		ok = s.Link == i.PodInterface
+	case plan.CreateTap, plan.CreateBridge:
+		ok = ok && step.On() != i.PodInterface
 	case plan.AttachPort:
-		ok = (s.Link == i.Tap || s.Link == i.PodInterface) && s.Bridge == i.Bridge
+		ok = ok && s.Bridge == i.Bridge
 	}
 	if !ok {
 		return errors.New("it is about a link of somebody else's")
@@ -178,7 +170,8 @@ func (d Dir) Save(r Record) error {
 		err = os.Rename(temporary, path)
 	}
 	if err != nil {
-		return fmt.Errorf("writing the state: %w", errors.Join(err, removeIfThere(temporary)))
+		_ = removeIfThere(temporary) // the first error says more
+		return fmt.Errorf("writing the state: %w", err)
 	}
 	return d.sync()
 }
@@ -218,9 +211,15 @@ func (d Dir) Remove(podInterface string) error {
 }
 
 // SetAside moves a stale record away, where a person can still read it, and
-// returns where. An older one that was set aside is replaced.
+// returns where. Those that were set aside before stay.
 func (d Dir) SetAside(podInterface string) (string, error) {
 	aside := d.Path(podInterface) + ".stale"
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s.stale%d", d.Path(podInterface), n)
+	}
 	if err := os.Rename(d.Path(podInterface), aside); err != nil {
 		return "", fmt.Errorf("setting a stale state aside: %w", err)
 	}

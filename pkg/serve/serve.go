@@ -8,7 +8,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,8 +29,8 @@ const (
 
 // Options are the parts of a server.
 type Options struct {
-	Interface string // the pod interface's name, for the log
-	Lease     lease.Lease
+	Tap   string // its name, for the log
+	Lease lease.Lease
 	// Open opens the tap: a Read returns one whole Ethernet frame of the guest, a
 	// Write sends one to it, Close ends a Read that waits.
 	Open func(ctx context.Context, l lease.Lease) (io.ReadWriteCloser, error)
@@ -70,11 +69,11 @@ func (s *Server) Run(ctx context.Context, ready func()) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		s.opts.Log.Warn("the tap failed, opening it again", "link", s.opts.Interface, "err", err)
+		s.opts.Log.Warn("the tap failed, opening it again", "tap", s.opts.Tap, "err", err)
 		if conn = s.reopen(ctx); conn == nil {
 			return nil
 		}
-		s.opts.Log.Info("the tap is open again", "link", s.opts.Interface)
+		s.opts.Log.Info("the tap is open again", "tap", s.opts.Tap)
 	}
 }
 
@@ -111,12 +110,12 @@ func (s *Server) serveConn(ctx context.Context, conn io.ReadWriteCloser) error {
 			continue
 		}
 		if _, err := conn.Write(reply); err != nil {
-			if errors.Is(err, io.ErrClosedPipe) || ctx.Err() != nil {
+			if ctx.Err() != nil {
 				return err
 			}
 			// The tap may be down, or its queue full; the guest asks again.
 			s.stats.count("write-failed")
-			s.opts.Log.Warn("an answer could not be sent", "link", s.opts.Interface, "err", err)
+			s.opts.Log.Warn("an answer could not be sent", "tap", s.opts.Tap, "err", err)
 		}
 	}
 }

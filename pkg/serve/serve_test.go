@@ -93,7 +93,7 @@ func run(t *testing.T, log *slog.Logger, taps ...*tap) (*Server, func()) {
 	t.Helper()
 	next := 0
 	s := New(Options{
-		Interface: "eth0", Lease: exampleLease(), Log: log,
+		Tap: "tap-eth0", Lease: exampleLease(), Log: log,
 		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) {
 			if next == len(taps) {
 				return nil, errors.New("no more taps")

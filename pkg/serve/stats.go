@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/podwire/podwire/pkg/dhcp4"
+	"github.com/podwire/podwire/pkg/netstate"
 )
 
 // Status is how a server does.
 type Status struct {
 	PID    int               `json:"pid"`
+	NetNS  netstate.Identity `json:"netns"` // in which it serves
 	Since  time.Time         `json:"since"`
 	Guest  *Guest            `json:"guest,omitempty"` // nil while the guest has said nothing
 	Counts map[string]uint64 `json:"counts,omitempty"`

@@ -14,6 +14,7 @@ import (
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/cli"
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/domxml"
 	"github.com/podwire/podwire/pkg/launcher"
 )
 
@@ -67,8 +68,11 @@ func run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	domain, err := cli.ReadInput(cmd.InOrStdin(), args[0])
+	if err == nil {
+		_, err = domxml.Name(domain)
+	}
 	if err != nil {
-		return err
+		return cli.UsageError(err)
 	}
 	log := cli.Logger(c, cmd.ErrOrStderr())
 	agent, err := cli.NewAgent(c, log)

@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/podwire/podwire/pkg/apply"
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/discover"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
+)
+
+// job is one pod interface and what is to be done to it.
+type job struct {
+	record record.Record
+	// done says that the state file says the steps are done.
+	done bool
+	// resumed says that an earlier run was cut off between its first and last step.
+	resumed bool
+	// changed says that the guest is to be told other things than before, although
+	// the wiring stays.
+	changed bool
+	// drift is what is not as the done steps made it.
+	drift []string
+}
+
+// prepare works out, for each pod interface, what is to be done. It changes
+// nothing, so that plan and a dry run show what setup does: they are the same
+// code up to here.
+func (a *Agent) prepare(ctx context.Context) ([]job, error) {
+	return a.each(ctx, a.again)
+}
+
+// current is as prepare, but takes what is wired as it is, whatever today's
+// settings would make of it.
+func (a *Agent) current(ctx context.Context) ([]job, error) {
+	return a.each(ctx, func(_ netstate.Snapshot, r record.Record) (job, error) { return job{record: r, done: true}, nil })
+}
+
+// each makes the job of each pod interface: those that are named, or those that
+// are wired already, or the one that discover finds.
+func (a *Agent) each(ctx context.Context, again func(netstate.Snapshot, record.Record) (job, error)) ([]job, error) {
+	snapshot, err := a.kernel.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := a.interfaces(snapshot)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make([]job, 0, len(names))
+	for _, name := range names {
+		r, err := a.dir.Load(name)
+		var j job
+		switch {
+		case err == nil && r.Snapshot.NetNS.Same(snapshot.NetNS):
+			j, err = again(snapshot, r)
+		case err == nil || notExist(err):
+			// A state of another namespace was never done to this one.
+			j, err = a.fresh(snapshot, name, a.config)
+		}
+		if err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, j)
+	}
+	return jobs, nil
+}
+
+func (a *Agent) interfaces(s netstate.Snapshot) ([]string, error) {
+	if len(a.config.Interfaces) > 0 {
+		return a.config.Interfaces, nil
+	}
+	recorded, err := a.recorded(s.NetNS)
+	if err != nil || len(recorded) > 0 {
+		return recorded, err
+	}
+	links, err := discover.Interfaces(s, nil)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(links))
+	for i, l := range links {
+		names[i] = l.Name
+	}
+	return names, nil
+}
+
+// fresh plans an interface that podwire has not touched.
+func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, error) {
+	links, err := discover.Interfaces(s, []string{name})
+	if err != nil {
+		return job{}, err
+	}
+	host, warnings := a.host(c)
+	found, err := discover.Discover(s, links[0], host, c)
+	if err != nil {
+		return job{}, err
+	}
+	p, err := plan.New(s, found.Link, found.Lease, c)
+	if err != nil {
+		return job{}, err
+	}
+	return job{record: record.Record{
+		Version: record.Version, Phase: record.Recorded, Config: c, Snapshot: s,
+		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, Warnings: append(warnings, found.Warnings...),
+	}}, nil
+}
+
+// again plans an interface that has a record: from what the kernel held before
+// the first step, with the settings of that time, but for those that are given
+// now. The wiring must come out the same; the lease may change under a running
+// guest.
+func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
+	name := r.Interface.PodInterface
+	if err := sameLink(now, r); err != nil {
+		return job{}, err
+	}
+	j, err := a.fresh(r.Snapshot, name, a.config.Over(r.Config))
+	if err != nil {
+		return job{}, err
+	}
+	if j.record.Interface != r.Interface || j.record.Steps.String() != r.Steps.String() {
+		return job{}, fmt.Errorf("%q is wired already, with other settings; run \"podwire teardown\" first, or leave the new ones out", name)
+	}
+	// The recorded steps are what was done, so they stay to the letter.
+	j.record.Steps, j.record.Phase = r.Steps, r.Phase
+	j.done, j.resumed = r.Phase == record.Applied, r.Phase == record.Recorded
+	j.changed = !equalJSON(j.record.Lease, r.Lease)
+	if j.done {
+		j.drift = apply.Check(r.Steps, now)
+	}
+	return j, nil
+}
+
+// sameLink makes sure that the pod interface is still the one that was wired: the
+// recorded addresses are not another's to be given or taken.
+func sameLink(now netstate.Snapshot, r record.Record) error {
+	name := r.Interface.PodInterface
+	was, _ := r.Snapshot.LinkByName(name)
+	link, ok := now.LinkByName(name)
+	switch {
+	case !ok:
+		return fmt.Errorf("the pod interface %q, which is wired by the state, is gone; run \"podwire teardown\" to remove the rest", name)
+	case link.Index != was.Index:
+		return fmt.Errorf("the pod interface %q was replaced by another since it was wired; run \"podwire teardown\", then this again", name)
+	}
+	return nil
+}
+
+func equalJSON(a, b any) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// remarks are what plan says of an interface besides its steps.
+func (j job) remarks() []string {
+	var out []string
+	for _, w := range j.record.Warnings {
+		out = append(out, "warning: "+w)
+	}
+	switch {
+	case j.done && len(j.drift) > 0:
+		out = append(out, "wired already, but not as planned, which is to be repaired: "+strings.Join(j.drift, "; "))
+	case j.done && !j.changed:
+		out = append(out, "wired already; nothing to do")
+	case j.resumed:
+		out = append(out, "an earlier setup was cut off; it is to be finished")
+	}
+	if j.changed {
+		out = append(out, "the guest is to be told other things than before")
+	}
+	return out
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/podwire/podwire/pkg/apply"
+	"github.com/podwire/podwire/pkg/kernel"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
+	"github.com/podwire/podwire/pkg/serve"
+)
+
+// Teardown stops the servers and puts the pod's network back. Twice is fine.
+func (a *Agent) Teardown(ctx context.Context) error {
+	names, err := a.teardownNames()
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	if err := a.kernel.Require(kernel.NeedNetAdmin); err != nil {
+		return err
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	id, err := a.kernel.Identity()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, a.teardownOne(ctx, name, id))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) teardownNames() ([]string, error) {
+	if len(a.config.Interfaces) > 0 {
+		return a.config.Interfaces, nil
+	}
+	names, err := a.dir.List()
+	if err == nil && len(names) == 0 {
+		a.log.Info("nothing is wired, nothing to put back")
+	}
+	return names, err
+}
+
+func (a *Agent) teardownOne(ctx context.Context, name string, id netstate.Identity) error {
+	r, err := a.dir.Load(name)
+	switch {
+	case notExist(err):
+		a.log.Info("not wired, nothing to put back", "link", name)
+		return nil
+	case err != nil:
+		return a.lost(ctx, name, err)
+	case r.Snapshot.NetNS.BootID != id.BootID:
+		return a.setAside(ctx, r, id)
+	case !r.Snapshot.NetNS.Same(id):
+		return fmt.Errorf("the state %s is of another network namespace; run this inside it, or with --netns", a.dir.Path(name))
+	default:
+		return a.undo(ctx, r)
+	}
+}
+
+// lost tells a state file that cannot be read, of a pod that is wired, from one
+// of a pod that is not: in the first a person must look.
+func (a *Agent) lost(ctx context.Context, name string, err error) error {
+	snapshot, serr := a.kernel.Snapshot(ctx)
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	for _, link := range []string{plan.TapName(name), plan.BridgeName(name)} {
+		if _, ok := snapshot.LinkByName(link); ok {
+			return &apply.UndoError{Cause: err, Err: fmt.Errorf("%q is there, and what %q had is not known", link, name)}
+		}
+	}
+	return err
+}
+
+// undo stops the server of an interface, takes its steps back and forgets it.
+func (a *Agent) undo(ctx context.Context, r record.Record) error {
+	name := r.Interface.PodInterface
+	// What is begun is finished: between two steps back the pod has no network.
+	ctx = context.WithoutCancel(ctx)
+	_, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStop)
+	if err != nil && !errors.Is(err, serve.ErrNotServing) {
+		a.log.Warn("the server could not be stopped, going on without", "link", name, "err", err)
+	}
+	r.Phase = record.Undoing
+	if err := a.dir.Save(r); err != nil {
+		// The pod's network is worth more than the note of it: with the old state
+		// file, a run that is cut off here is taken back all the same.
+		a.log.Warn("the state could not be written, going on", "link", name, "err", err)
+	}
+	steps, err := a.stepsBack(ctx, r)
+	if err != nil {
+		return &apply.UndoError{Err: err}
+	}
+	if err := apply.Undo(ctx, a.kernel, steps, a.log); err != nil {
+		return err
+	}
+	snapshot, err := a.kernel.Snapshot(ctx)
+	if err != nil {
+		return &apply.UndoError{Err: err}
+	}
+	if missing := apply.Restored(steps, snapshot); len(missing) > 0 {
+		return &apply.UndoError{Err: errors.New(strings.Join(missing, "; "))}
+	}
+	if err := a.dir.Remove(name); err != nil {
+		return err
+	}
+	a.log.Info("the pod's network is as it was found", "link", name)
+	return nil
+}
+
+// stepsBack are the steps that can be undone. What was done to a pod interface
+// that is gone went with it, and another one in its place has its own addresses.
+func (a *Agent) stepsBack(ctx context.Context, r record.Record) (plan.Steps, error) {
+	snapshot, err := a.kernel.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if gone := sameLink(snapshot, r); gone != nil {
+		a.log.Warn("the pod interface is not the one that was wired: only what podwire made is removed",
+			"link", r.Interface.PodInterface)
+		return r.Steps.Without(r.Interface.PodInterface), nil
+	}
+	return r.Steps, nil
+}
