@@ -116,6 +116,25 @@ func TestLifetimesRunOnWhileTheAddressIsAway(t *testing.T) {
 	}
 }
 
+// The gateway of a route may be reached by an address alone that has run off.
+func TestARouteByWayOfAnExpiredAddressIsNoFailure(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, []string{
+		"addr add 10.244.1.7/24 dev eth0 valid_lft 900 preferred_lft 900",
+		"addr add 10.244.2.7/24 dev eth0",
+		"route add default via 10.244.1.1",
+		"route add 10.9.0.0/16 via 10.244.2.1",
+	})
+	step := takeStep(p.snapshot(t))
+	step.Uptime -= int64(1000 * time.Second)
+	p.do(t, step)
+	p.undo(t, step)
+	routes := p.Run(t, "ip", "route")
+	if strings.Contains(routes, "default") || !strings.Contains(routes, "10.9.0.0/16") {
+		t.Errorf("routes are\n%s", routes)
+	}
+}
+
 // Somebody may have put an address back by hand, wrongly, or in another order.
 func TestAddressesThatAreThereAreMadeWhatTheyWere(t *testing.T) {
 	t.Parallel()

@@ -183,7 +183,7 @@ func TestStepThatIsUnknownIsAnError(t *testing.T) {
 	}
 }
 
-type unknownStep struct{}
+// unknownStep is a step of a later version.
+type unknownStep struct{ plan.Step }
 
-func (unknownStep) String() string { return "" }
-func (unknownStep) Kind() string   { return "unheard-of" }
+func (unknownStep) Kind() string { return "unheard-of" }

@@ -51,7 +51,12 @@ func (k *Kernel) restore(ctx context.Context, s plan.TakeAddresses) error {
 	routes := slices.DeleteFunc(unexpired(s.Routes, passed), func(r netstate.Route) bool {
 		return slices.Contains(expired, r.PrefSrc)
 	})
-	if err := k.restoreRoutes(ctx, l.Index, routes, addrs); err != nil {
+	// What was reached by way of an address that has run off is reached no more.
+	var lost []unix.Errno
+	if len(expired) > 0 {
+		lost = []unix.Errno{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL}
+	}
+	if err := k.restoreRoutes(ctx, l.Index, routes, addrs, lost); err != nil {
 		return err
 	}
 	for _, n := range s.Neighbors {
@@ -140,7 +145,9 @@ func (k *Kernel) restoreFamily(ctx context.Context, want, have []netstate.Addr) 
 // restoreRoutes makes the link's routes what they were: without those that the
 // kernel made along with the addresses although the pod had not kept them (the
 // ptp plugin deletes the connected route), and with all others.
-func (k *Kernel) restoreRoutes(ctx context.Context, link int, want []netstate.Route, addrs []netstate.Addr) error {
+func (k *Kernel) restoreRoutes(
+	ctx context.Context, link int, want []netstate.Route, addrs []netstate.Addr, lost []unix.Errno,
+) error {
 	have, err := k.routesOf(ctx, link)
 	if err != nil {
 		return err
@@ -154,7 +161,7 @@ func (k *Kernel) restoreRoutes(ctx context.Context, link int, want []netstate.Ro
 		}
 	}
 	missing := slices.DeleteFunc(want, func(r netstate.Route) bool { return ofAddress(r) || containsRoute(have, r) })
-	return k.addRoutes(ctx, missing)
+	return k.addRoutes(ctx, missing, lost)
 }
 
 // connected reports whether a route is the one that the kernel made to the
@@ -202,8 +209,9 @@ func unexpired(routes []netstate.Route, passed time.Duration) []netstate.Route {
 
 // addRoutes adds routes in whatever order the kernel takes them: a gateway must
 // be reachable by a route that is there. On-link ones go first; those that are
-// refused are tried again for as long as others succeed.
-func (k *Kernel) addRoutes(ctx context.Context, routes []netstate.Route) error {
+// refused are tried again for as long as others succeed. To be refused with one
+// of the errors in lost is no failure in the end.
+func (k *Kernel) addRoutes(ctx context.Context, routes []netstate.Route, lost []unix.Errno) error {
 	pending := slices.Clone(routes)
 	slices.SortStableFunc(pending, func(a, b netstate.Route) int { return hops(a) - hops(b) })
 	for len(pending) > 0 {
@@ -211,7 +219,7 @@ func (k *Kernel) addRoutes(ctx context.Context, routes []netstate.Route) error {
 		var errs []error
 		for _, r := range pending {
 			if err := k.addRoute(ctx, r); err != nil {
-				refused, errs = append(refused, r), append(errs, err)
+				refused, errs = append(refused, r), append(errs, unless(err, lost...))
 			}
 		}
 		if len(refused) == len(pending) {

@@ -164,11 +164,13 @@ func (s CreateTap) String() string {
 	if s.Queues > 1 {
 		b.WriteString(" multi_queue")
 	}
+	owner := Owner{UID: 0, GID: -1}
 	if s.Owner != nil {
-		fmt.Fprintf(&b, " user %d", s.Owner.UID)
-		if s.Owner.GID >= 0 {
-			fmt.Fprintf(&b, " group %d", s.Owner.GID)
-		}
+		owner = *s.Owner
+	}
+	fmt.Fprintf(&b, " user %d", owner.UID)
+	if owner.GID >= 0 {
+		fmt.Fprintf(&b, " group %d", owner.GID)
 	}
 	fmt.Fprintf(&b, "\nlink set %s address %s mtu %d addrgenmode none", s.Name, s.MAC, s.MTU)
 	return b.String()

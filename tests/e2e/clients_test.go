@@ -142,7 +142,11 @@ func TestUnicastRenewIsAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.wait(t, c, "renew")
-			wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 2, "ACK": 2})
+			// On a busy machine udhcpc may ask twice before it looks for an answer.
+			got := tap.Counts()
+			if got["DISCOVER"] != 1 || got["REQUEST"] < 2 || got["ACK"] != got["REQUEST"] {
+				t.Errorf("messages on the tap: %v", got)
+			}
 		})
 	}
 }
