@@ -22,7 +22,7 @@ for module in . tests; do
 done
 echo "lint: shellcheck"
 git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
-for module in . tests hack/tools; do
+for module in . tests; do
 	echo "lint: go mod tidy in $module"
 	(cd "$module" && go mod tidy -diff)
 done

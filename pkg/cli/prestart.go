@@ -71,8 +71,12 @@ func (a *Agent) serveFlags(names []string) []string {
 		args = append(args, "--interface="+name)
 	}
 	for _, flag := range []struct{ name, value string }{
-		{"state-dir", c.StateDir}, {"netns", c.NetNS}, {"log-format", c.LogFormat}, {"log-level", c.LogLevel},
-		{"timeout", c.Timeout.String()}, {"ready-file", c.ReadyFile},
+		{"state-dir", c.StateDir},
+		{"netns", c.NetNS},
+		{"log-format", c.LogFormat},
+		{"log-level", c.LogLevel},
+		{"timeout", c.Timeout.String()},
+		{"ready-file", c.ReadyFile},
 	} {
 		if flag.value != "" {
 			args = append(args, "--"+flag.name+"="+flag.value)

@@ -27,7 +27,6 @@ func findAttr(tag, name string) (attrSpans, bool) {
 	for {
 		from := at
 		rest := strings.TrimLeft(tag[at:], spaces)
-		at = len(tag) - len(rest)
 		eq := strings.IndexByte(rest, '=')
 		if eq < 0 {
 			return attrSpans{}, false

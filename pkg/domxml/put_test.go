@@ -88,26 +88,46 @@ func TestPutLeavesAllElseAlone(t *testing.T) {
 		return newline + prefix + strings.ReplaceAll(element, "\n", newline+prefix)
 	}
 	tests := []struct{ name, domain, want string }{
-		{"one row stays one row", `<domain><devices><a/></devices></domain>`,
-			`<domain><devices><a/>` + flat + `</devices></domain>`},
-		{"no devices in one row", `<domain><name>a</name></domain>`,
-			`<domain><name>a</name><devices>` + flat + `</devices></domain>`},
-		{"an empty domain", `<domain/>`,
-			"<domain>\n  <devices>" + in("    ", "\n") + "\n  </devices>\n</domain>"},
-		{"spaces in a closed tag", "<domain>\n <devices />\n</domain>",
-			"<domain>\n <devices >" + in("   ", "\n") + "\n </devices>\n</domain>"},
-		{"an open and empty element", "<domain>\n  <devices></devices>\n</domain>",
-			"<domain>\n  <devices>" + in("    ", "\n") + "\n  </devices>\n</domain>"},
-		{"carriage returns", "<domain>\r\n  <devices>\r\n    <a/>\r\n  </devices>\r\n</domain>\r\n",
-			"<domain>\r\n  <devices>\r\n    <a/>" + in("    ", "\r\n") + "\r\n  </devices>\r\n</domain>\r\n"},
-		{"an end tag beside the last child", "<domain>\n<devices>\n  <a/></devices></domain>",
-			"<domain>\n<devices>\n  <a/>" + in("  ", "\n") + "\n</devices></domain>"},
-		{"a comment beside the last child", "<domain>\n<devices>\n  <a/> <!-- b -->\n</devices></domain>",
-			"<domain>\n<devices>\n  <a/> <!-- b -->" + in("  ", "\n") + "\n</devices></domain>"},
-		{"a byte order mark", byteOrderMark + `<?xml version="1.0"?><domain><devices/></domain>`,
-			byteOrderMark + `<?xml version="1.0"?><domain><devices>` + flat + `</devices></domain>`},
-		{"plain ASCII is UTF-8", `<?xml version="1.0" encoding="US-ASCII"?><domain><devices/></domain>`,
-			`<?xml version="1.0" encoding="US-ASCII"?><domain><devices>` + flat + `</devices></domain>`},
+		{
+			"one row stays one row", `<domain><devices><a/></devices></domain>`,
+			`<domain><devices><a/>` + flat + `</devices></domain>`,
+		},
+		{
+			"no devices in one row", `<domain><name>a</name></domain>`,
+			`<domain><name>a</name><devices>` + flat + `</devices></domain>`,
+		},
+		{
+			"an empty domain", `<domain/>`,
+			"<domain>\n  <devices>" + in("    ", "\n") + "\n  </devices>\n</domain>",
+		},
+		{
+			"spaces in a closed tag", "<domain>\n <devices />\n</domain>",
+			"<domain>\n <devices >" + in("   ", "\n") + "\n </devices>\n</domain>",
+		},
+		{
+			"an open and empty element", "<domain>\n  <devices></devices>\n</domain>",
+			"<domain>\n  <devices>" + in("    ", "\n") + "\n  </devices>\n</domain>",
+		},
+		{
+			"carriage returns", "<domain>\r\n  <devices>\r\n    <a/>\r\n  </devices>\r\n</domain>\r\n",
+			"<domain>\r\n  <devices>\r\n    <a/>" + in("    ", "\r\n") + "\r\n  </devices>\r\n</domain>\r\n",
+		},
+		{
+			"an end tag beside the last child", "<domain>\n<devices>\n  <a/></devices></domain>",
+			"<domain>\n<devices>\n  <a/>" + in("  ", "\n") + "\n</devices></domain>",
+		},
+		{
+			"a comment beside the last child", "<domain>\n<devices>\n  <a/> <!-- b -->\n</devices></domain>",
+			"<domain>\n<devices>\n  <a/> <!-- b -->" + in("  ", "\n") + "\n</devices></domain>",
+		},
+		{
+			"a byte order mark", byteOrderMark + `<?xml version="1.0"?><domain><devices/></domain>`,
+			byteOrderMark + `<?xml version="1.0"?><domain><devices>` + flat + `</devices></domain>`,
+		},
+		{
+			"plain ASCII is UTF-8", `<?xml version="1.0" encoding="US-ASCII"?><domain><devices/></domain>`,
+			`<?xml version="1.0" encoding="US-ASCII"?><domain><devices>` + flat + `</devices></domain>`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -125,20 +145,32 @@ func TestPutCompletesTheUsersElement(t *testing.T) {
 		queues      int
 		inner, want string // of <interface>
 	}{
-		{"its own choices win", 1,
+		{
+			"its own choices win", 1,
 			`<target dev='tap-eth0'/><model type='e1000'/><rom bar='on'/><alias name='ua-mine'/>`,
 			`<target dev='tap-eth0' managed='no'/><model type='e1000'/><rom bar='on'/><alias name='ua-mine'/>` +
-				`<mac address='0a:58:0a:f4:01:07'/><mtu size='1450'/>`},
-		{"queues are the tap's", 4, ours + `<driver iommu='on'/>`,
-			ours + `<driver queues='4' iommu='on'/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`},
-		{"other queues are changed", 4, ours + `<driver queues = "2"  iommu='on'/>`,
-			ours + `<driver queues = "4"  iommu='on'/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`},
-		{"one queue is none", 1, ours + `<driver queues='1'/>`,
-			ours + `<driver/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`},
-		{"a boot order needs the option ROM", 1, ours + `<boot order='2'/>`,
-			ours + `<boot order='2'/>` + `<model type='virtio'/><mtu size='1450'/><alias name='ua-eth0'/>`},
-		{"sources of other types go", 1, `<source bridge='br0'><x/></source>` + ours + ` <virtualport/>`,
-			ours + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`},
+				`<mac address='0a:58:0a:f4:01:07'/><mtu size='1450'/>`,
+		},
+		{
+			"queues are the tap's", 4, ours + `<driver iommu='on'/>`,
+			ours + `<driver queues='4' iommu='on'/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`,
+		},
+		{
+			"other queues are changed", 4, ours + `<driver queues = "2"  iommu='on'/>`,
+			ours + `<driver queues = "4"  iommu='on'/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`,
+		},
+		{
+			"one queue is none", 1, ours + `<driver queues='1'/>`,
+			ours + `<driver/>` + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`,
+		},
+		{
+			"a boot order needs the option ROM", 1, ours + `<boot order='2'/>`,
+			ours + `<boot order='2'/>` + `<model type='virtio'/><mtu size='1450'/><alias name='ua-eth0'/>`,
+		},
+		{
+			"sources of other types go", 1, `<source bridge='br0'><x/></source>` + ours + ` <virtualport/>`,
+			ours + `<model type='virtio'/><mtu size='1450'/><rom enabled='no'/><alias name='ua-eth0'/>`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -182,18 +214,26 @@ func TestPutRefuses(t *testing.T) {
 		{"another document", "<network  a='1'\n/>", nil, "reading the domain: the root element is not <domain>, but <network a='1' />"},
 		{"another namespace", "<domain xmlns='urn:x'/>", nil, "reading the domain: the root element is not <domain>, but <domain xmlns='urn:x'/>"},
 		{"two roots", "<domain/><domain/>", nil, "reading the domain: it has a second root element, <domain/>"},
-		{"another encoding", `<?xml version="1.0" encoding="ISO-8859-1"?><domain/>`, nil,
-			`reading the domain: it is in "ISO-8859-1", and must be in UTF-8 (iconv converts it)`},
+		{
+			"another encoding", `<?xml version="1.0" encoding="ISO-8859-1"?><domain/>`, nil,
+			`reading the domain: it is in "ISO-8859-1", and must be in UTF-8 (iconv converts it)`,
+		},
 		{"wide characters", "\xff\xfe<\x00d\x00", nil, `reading the domain: it is in "UTF-16", and must be in UTF-8 (iconv converts it)`},
 		{"undeclared entities", "<domain>&x;</domain>", nil, "reading the domain: XML syntax error on line 1: invalid character entity &x;"},
 		{"an attribute twice", "<domain type='a' type='b'/>", nil, `reading the domain: XML syntax error on line 1: attribute "type" is there twice`},
 		{"no tap", domain, []plan.Interface{noTap}, `putting interface "eth0" into the domain: it has no tap`},
 		{"no MAC", domain, []plan.Interface{noMAC}, `putting interface "eth0" into the domain: "" is no MAC address for a guest`},
 		{"one tap twice", domain, []plan.Interface{good, good}, `putting interface "eth0" into the domain: tap "tap-eth0" is already another's`},
-		{"two elements", ifaces(strings.Repeat(`<interface><target dev='tap-eth0'/></interface>`, 2)), []plan.Interface{good},
-			`putting interface "eth0" into the domain: two of the domain's interfaces have the target "tap-eth0"`},
-		{"queues without virtio", ifaces(`<interface><target dev='tap-eth0'/><model type='e1000'/></interface>`), []plan.Interface{many},
-			`putting interface "eth0" into the domain: a card of model "e1000" cannot have 2 queues; give the tap one, or the card the model virtio`},
+		{
+			"two elements", ifaces(strings.Repeat(`<interface><target dev='tap-eth0'/></interface>`, 2)),
+			[]plan.Interface{good},
+			`putting interface "eth0" into the domain: two of the domain's interfaces have the target "tap-eth0"`,
+		},
+		{
+			"queues without virtio", ifaces(`<interface><target dev='tap-eth0'/><model type='e1000'/></interface>`),
+			[]plan.Interface{many},
+			`putting interface "eth0" into the domain: a card of model "e1000" cannot have 2 queues; give the tap one, or the card the model virtio`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

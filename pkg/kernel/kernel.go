@@ -53,8 +53,7 @@ func Open(netnsPath string, opts ...Option) (*Kernel, error) {
 		return err
 	})
 	if err != nil {
-		ns.close()
-		return nil, err
+		return nil, errors.Join(err, ns.close())
 	}
 	return k, nil
 }

@@ -63,7 +63,7 @@ func packetSocket(index int, accept []plan.Match) (fd int, err error) {
 	}
 	defer func() {
 		if err != nil {
-			unix.Close(fd)
+			_ = unix.Close(fd)
 		}
 	}()
 	// Linux before 4.20 has no such option. Then it hears its own frames too,

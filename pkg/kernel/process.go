@@ -143,7 +143,7 @@ func NotifyReady() {
 	if err != nil || fd < readyFD {
 		return
 	}
-	os.Unsetenv(readyEnv) // not for this process's own children
+	_ = os.Unsetenv(readyEnv) // not for this process's own children
 	pipe := os.NewFile(uintptr(fd), "ready")
 	_, _ = pipe.Write([]byte{1})
 	pipe.Close()

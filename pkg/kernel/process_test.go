@@ -18,7 +18,7 @@ import (
 )
 
 // detach starts a script whose end the test sees to.
-func detach(t *testing.T, ctx context.Context, script, log string) (int, error) {
+func detach(ctx context.Context, t *testing.T, script, log string) (int, error) {
 	t.Helper()
 	pid, err := Detach(ctx, []string{"sh", "-c", script}, nil, log)
 	if err == nil {
@@ -37,7 +37,7 @@ func TestDetachReturnsWhenTheChildIsReady(t *testing.T) {
 		t.Fatal(err)
 	}
 	const script = `echo out; echo err >&2; echo "fd $PODWIRE_READY_FD"; printf x >&3; exec 3>&-; read line || echo "no input"; exec sleep 600`
-	pid, err := detach(t, t.Context(), script, log)
+	pid, err := detach(t.Context(), t, script, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestDetachTellsWhyTheChildEnded(t *testing.T) {
 			if err := os.WriteFile(log, []byte("of an older child\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := detach(t, t.Context(), c.script, log); err == nil || err.Error() != c.want {
+			if _, err := detach(t.Context(), t, c.script, log); err == nil || err.Error() != c.want {
 				t.Errorf("got  %v\nwant %s", err, c.want)
 			}
 		})
@@ -117,7 +117,7 @@ func TestDetachWithoutAProgramOrALog(t *testing.T) {
 	if _, err := Detach(t.Context(), []string{"true"}, nil, "/nonexistent/log"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory for the log: %v", err)
 	}
-	if _, err := detach(t, t.Context(), "printf x >&3; exec sleep 600", ""); err != nil {
+	if _, err := detach(t.Context(), t, "printf x >&3; exec sleep 600", ""); err != nil {
 		t.Errorf("no log: %v", err)
 	}
 }
@@ -176,8 +176,8 @@ func TestLockIsHeldByOne(t *testing.T) {
 		second <- err
 	}()
 	select {
-	case <-second:
-		t.Error("the second did not wait")
+	case err := <-second:
+		t.Errorf("the second did not wait: %v", err)
 	default:
 	}
 	unlock()

@@ -115,15 +115,24 @@ func TestAGuestThatDoesNotObeyIsDestroyed(t *testing.T) {
 		want  string
 		did   []string
 	}{
-		{"by SIGTERM", guest{},
+		{
+			"by SIGTERM",
+			guest{},
 			`running domain "vm": the guest did not shut down within 8s and was destroyed`,
-			[]string{"destroy vm, force false", "teardown"}},
-		{"by SIGKILL", guest{graceful: refuses},
+			[]string{"destroy vm, force false", "teardown"},
+		},
+		{
+			"by SIGKILL",
+			guest{graceful: refuses},
 			`running domain "vm": the guest did not shut down within 8s and was destroyed`,
-			[]string{"destroy vm, force false", "destroy vm, force true", "teardown"}},
-		{"in vain", guest{graceful: refuses, forced: refuses},
+			[]string{"destroy vm, force false", "destroy vm, force true", "teardown"},
+		},
+		{
+			"in vain",
+			guest{graceful: refuses, forced: refuses},
 			`destroying domain "vm": it still runs` + left,
-			[]string{"destroy vm, force false", "destroy vm, force true"}},
+			[]string{"destroy vm, force false", "destroy vm, force true"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,12 +171,21 @@ func TestADomainOfTheSameName(t *testing.T) {
 		there     fakeDomain
 		want      string
 	}{
-		{"that runs is another machine", withUUID, fakeDomain{uuid: other, active: true},
-			`domain "vm" of libvirt has the UUID ` + other + `, and that of DOMAIN.xml 4dea22b31d52d8f32516782e98ab3fa0: they are two machines of one name`},
-		{"that is off is another machine", withUUID, fakeDomain{uuid: other, persistent: true},
-			`domain "vm" of libvirt has the UUID ` + other + `, and that of DOMAIN.xml 4dea22b31d52d8f32516782e98ab3fa0: they are two machines of one name`},
-		{"that is off may be another machine", domain, fakeDomain{uuid: other, persistent: true},
-			`domain "vm" is defined in libvirt and does not run; put <uuid>` + other + `</uuid> into DOMAIN.xml to start it as that, or run "virsh undefine vm"`},
+		{
+			"that runs is another machine", withUUID,
+			fakeDomain{uuid: other, active: true},
+			`domain "vm" of libvirt has the UUID ` + other + `, and that of DOMAIN.xml 4dea22b31d52d8f32516782e98ab3fa0: they are two machines of one name`,
+		},
+		{
+			"that is off is another machine", withUUID,
+			fakeDomain{uuid: other, persistent: true},
+			`domain "vm" of libvirt has the UUID ` + other + `, and that of DOMAIN.xml 4dea22b31d52d8f32516782e98ab3fa0: they are two machines of one name`,
+		},
+		{
+			"that is off may be another machine", domain,
+			fakeDomain{uuid: other, persistent: true},
+			`domain "vm" is defined in libvirt and does not run; put <uuid>` + other + `</uuid> into DOMAIN.xml to start it as that, or run "virsh undefine vm"`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -203,17 +221,31 @@ func TestTheNetworkIsPutBackUnlessAMachineUsesIt(t *testing.T) {
 		want   string
 		did    []string
 	}{
-		{"when setup fails", func(w *world) { w.setupErr = fails },
-			"no such device", []string{"setup", "teardown"}},
-		{"when setup fails under a running machine", func(w *world) { w.setupErr, w.domains = fails, running },
-			"no such device" + left, []string{"setup"}},
-		{"when the domain does not start", func(w *world) { w.startErr = errors.New("no KVM") },
-			`starting domain "vm": no KVM`, []string{"setup", "teardown"}},
-		{"when a second daemon is missing", func(w *world) { w.startErr = errors.New("no socket '/run/libvirt/virtlogd-sock'") },
+		{
+			"when setup fails", func(w *world) { w.setupErr = fails },
+			"no such device",
+			[]string{"setup", "teardown"},
+		},
+		{
+			"when setup fails under a running machine", func(w *world) { w.setupErr, w.domains = fails, running },
+			"no such device" + left,
+			[]string{"setup"},
+		},
+		{
+			"when the domain does not start", func(w *world) { w.startErr = errors.New("no KVM") },
+			`starting domain "vm": no KVM`,
+			[]string{"setup", "teardown"},
+		},
+		{
+			"when a second daemon is missing", func(w *world) { w.startErr = errors.New("no socket '/run/libvirt/virtlogd-sock'") },
 			`starting domain "vm": no socket '/run/libvirt/virtlogd-sock' (run virtlogd, too, or put stdio_handler = "file" into /etc/libvirt/qemu.conf)`,
-			[]string{"setup", "teardown"}},
-		{"and says so when it cannot be", func(w *world) { w.startErr, w.teardownErr = errors.New("no KVM"), fails },
-			"starting domain \"vm\": no KVM\nputting the pod's network back: no such device", []string{"setup", "teardown"}},
+			[]string{"setup", "teardown"},
+		},
+		{
+			"and says so when it cannot be", func(w *world) { w.startErr, w.teardownErr = errors.New("no KVM"), fails },
+			"starting domain \"vm\": no KVM\nputting the pod's network back: no such device",
+			[]string{"setup", "teardown"},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -26,10 +26,14 @@ func TestTheWaitForLibvirtEnds(t *testing.T) {
 		change func(*world)
 		want   string
 	}{
-		"where none answers": {func(w *world) { w.down = true },
-			`connecting to libvirt at "qemu:///system": it did not answer within 20s (no such socket)`},
-		"where one hangs": {func(w *world) { w.hangs = make(chan struct{}) },
-			`connecting to libvirt at "qemu:///system": it did not answer within 20s (it does not answer)`},
+		"where none answers": {
+			func(w *world) { w.down = true },
+			`connecting to libvirt at "qemu:///system": it did not answer within 20s (no such socket)`,
+		},
+		"where one hangs": {
+			func(w *world) { w.hangs = make(chan struct{}) },
+			`connecting to libvirt at "qemu:///system": it did not answer within 20s (it does not answer)`,
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

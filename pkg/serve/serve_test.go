@@ -216,8 +216,10 @@ func TestAPanicEndsOneAnswerAndNotTheServer(t *testing.T) {
 }
 
 func TestTheFirstOpenMayFail(t *testing.T) {
-	s := New(Options{Lease: exampleLease(), Log: slog.New(slog.DiscardHandler),
-		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) { return nil, errors.New("no tap") }})
+	s := New(Options{
+		Lease: exampleLease(), Log: slog.New(slog.DiscardHandler),
+		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) { return nil, errors.New("no tap") },
+	})
 	if err := s.Run(t.Context(), func() { t.Error("ready") }); err == nil || err.Error() != "no tap" {
 		t.Errorf("err = %v", err)
 	}
