@@ -8,5 +8,6 @@ import (
 )
 
 func main() {
+	os.Args = cli.AsHook(os.Args)
 	os.Exit(cli.Execute(cli.NewCommand()))
 }

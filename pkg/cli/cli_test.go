@@ -11,8 +11,14 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"podwire": func() { os.Exit(Execute(NewCommand())) },
+		"podwire": podwire,
+		"qemu":    podwire, // as libvirt calls its hook
 	})
+}
+
+func podwire() {
+	os.Args = AsHook(os.Args)
+	os.Exit(Execute(NewCommand()))
 }
 
 // TestScripts runs the scripts in testdata over the real program.

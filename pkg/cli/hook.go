@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podwire/podwire/pkg/config"
+)
+
+// hookName is what libvirt calls its hook for QEMU domains: a podwire under that
+// name is the hook.
+const hookName = "qemu"
+
+const hookHelp = `Be libvirt's hook for QEMU domains: "prepare begin" is prestart, "release end" is teardown,
+and every other operation succeeds and does nothing. The domain's XML comes on standard input;
+a domain without an interface on one of podwire's taps is none of its business.
+
+A link to podwire at /etc/libvirt/hooks/qemu is enough: by that name podwire is the hook.
+Settings come from the environment of libvirtd, or from the file that PODWIRE_CONFIG names.
+
+Needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`
+
+func hookCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "hook DOMAIN OPERATION SUBOPERATION EXTRA",
+		Short: "be libvirt's hook for QEMU domains",
+		Long:  hookHelp,
+		Args:  hookArgs,
+	}
+	AddFlags(cmd, config.Setup, config.Serve)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		domain, err := io.ReadAll(cmd.InOrStdin())
+		if err != nil {
+			return fmt.Errorf("reading the domain: %w", err)
+		}
+		return run(func(ctx context.Context, _ *cobra.Command, a *Agent) error {
+			return a.hook(ctx, args[1]+" "+args[2], string(domain))
+		})(cmd, nil)
+	}
+	return cmd
+}
+
+// hookArgs takes more arguments than it knows of: libvirt may come to give more.
+func hookArgs(cmd *cobra.Command, args []string) error {
+	if len(args) < 3 {
+		return usageError{fmt.Errorf("want the arguments that libvirt gives its hook, got %d: %s", len(args), cmd.UseLine())}
+	}
+	return nil
+}
+
+// hook must not ask libvirt anything, which waits for it.
+func (a *Agent) hook(ctx context.Context, operation, domain string) error {
+	if operation != "prepare begin" && operation != "release end" {
+		return nil
+	}
+	ours, err := a.hasTap(ctx, domain)
+	if err != nil || !ours {
+		return err
+	}
+	if operation == "release end" {
+		return a.Teardown(ctx)
+	}
+	_, err = a.Prestart(ctx)
+	return err
+}
+
+// hasTap reports whether a domain has an interface on one of the taps that are
+// there, or would be.
+func (a *Agent) hasTap(ctx context.Context, domain string) (bool, error) {
+	interfaces, err := a.planned(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, i := range interfaces {
+		if strings.Contains(domain, "'"+i.Tap+"'") || strings.Contains(domain, `"`+i.Tap+`"`) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// AsHook makes the arguments of a podwire that was called by the name of
+// libvirt's hook those of the command hook. A copy of that name also starts
+// itself as a server: libvirt names an operation where that has a flag.
+func AsHook(args []string) []string {
+	if len(args) == 0 || filepath.Base(args[0]) != hookName || len(args) > 2 && strings.HasPrefix(args[2], "--") {
+		return args
+	}
+	return append([]string{args[0], "hook"}, args[1:]...)
+}
