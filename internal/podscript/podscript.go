@@ -35,6 +35,9 @@ func Params(t *testing.T) testscript.Params {
 			env.Setenv("OTHER_NETNS", pod(t).Path)
 			env.Setenv("PODWIRE_STATE_DIR", env.WorkDir+"/state")
 			env.Setenv("PODWIRE_RESOLV_CONF", env.WorkDir+"/resolv.conf")
+			// The race detector has every process that it is in sleep for a second at
+			// its end.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			text := "search default.svc.cluster.local\nnameserver 10.96.0.10\n"
 			return os.WriteFile(env.WorkDir+"/resolv.conf", []byte(text), 0o644)
 		},
