@@ -72,6 +72,13 @@ func packetSocket(index int, accept []plan.Match) (fd int, err error) {
 	if unless(err, unix.ENOPROTOOPT) != nil {
 		return -1, fmt.Errorf("ignoring outgoing frames: %w", err)
 	}
+	// A tap that was just opened has its carrier at once, but its queue drops all
+	// until the kernel's link watch has run: the answer to a guest's first frame
+	// would be lost. It is handed to the driver past the queue.
+	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+	if unless(err, unix.ENOPROTOOPT) != nil {
+		return -1, fmt.Errorf("passing the queue: %w", err)
+	}
 	if err := attachFilter(fd, accept); err != nil {
 		return -1, fmt.Errorf("filtering frames: %w", err)
 	}
