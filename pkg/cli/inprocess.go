@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/podwire/podwire/pkg/apply"
+	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/plan"
 )
 
@@ -24,7 +25,12 @@ func NewInProcess(a *Agent) *InProcess { return &InProcess{agent: a} }
 // Setup wires the pod's interfaces and serves them; it returns when the server
 // answers. When it cannot, what it wired is taken back.
 func (p *InProcess) Setup(ctx context.Context) ([]plan.Interface, error) {
-	wired, err := p.agent.Setup(ctx)
+	unlock, err := p.agent.lockForSetup(ctx, kernel.NeedNetRaw)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	wired, err := p.agent.setup(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +45,7 @@ func (p *InProcess) Setup(ctx context.Context) ([]plan.Interface, error) {
 	}
 	if err := p.serve(ctx, names); err != nil {
 		p.own = false
-		return nil, p.agent.takeBackAlone(ctx, wired, err)
+		return nil, p.agent.takeBack(ctx, wired, err)
 	}
 	p.own = true
 	return interfaces, nil

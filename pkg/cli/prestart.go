@@ -8,25 +8,31 @@ import (
 	"github.com/podwire/podwire/pkg/kernel"
 )
 
+// lockedEnv tells a server that the process that started it holds the lock for
+// both.
+const lockedEnv = "PODWIRE_LOCKED"
+
 // Prestart wires the pod's interfaces and leaves a detached server behind. It
 // returns when the server answers; when it does not, what this run wired is
-// taken back.
+// taken back. The lock is held until then, so that no other podwire relies on
+// what may yet be taken back.
 func (a *Agent) Prestart(ctx context.Context) ([]Wired, error) {
-	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
+	unlock, err := a.lockForSetup(ctx, kernel.NeedNetRaw)
+	if err != nil {
 		return nil, err
 	}
-	wired, err := a.Setup(ctx)
+	defer unlock()
+	wired, err := a.setup(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.detach(ctx, wired); err != nil {
-		return nil, a.takeBackAlone(ctx, wired, err)
+		return nil, a.takeBack(ctx, wired, err)
 	}
 	return wired, nil
 }
 
-// unserved are the interfaces whose guest nobody answers yet. One without
-// addresses is plain layer 2 and has nobody to be answered.
+// unserved are the interfaces whose guest nobody answers yet.
 func (a *Agent) unserved(ctx context.Context, wired []Wired) []string {
 	var names []string
 	for _, w := range wired {
@@ -47,20 +53,19 @@ func (a *Agent) detach(ctx context.Context, wired []Wired) error {
 	if err != nil {
 		return fmt.Errorf("starting the server: %w", err)
 	}
-	argv := append([]string{self, "serve"}, a.serveFlags(names)...)
 	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
 	defer cancel()
 	log := a.dir.Log()
-	pid, err := kernel.Detach(ctx, argv, os.Environ(), log)
-	if left := a.unserved(ctx, wired); len(left) == 0 {
-		// By this server, or by that of another prestart, which was faster.
-		a.log.Info("the server answers", "pid", pid, "path", log)
-		return nil
-	}
+	argv := append([]string{self, "serve"}, a.serveFlags(names)...)
+	pid, err := kernel.Detach(ctx, argv, append(os.Environ(), lockedEnv+"=1"), log)
 	if err != nil {
 		return fmt.Errorf("starting the server (its log: %s): %w", log, err)
 	}
-	return fmt.Errorf("the server (process %d) does not answer; its log: %s", pid, log)
+	if left := a.unserved(ctx, wired); len(left) > 0 {
+		return fmt.Errorf("the server of %q (process %d) does not answer; its log: %s", left, pid, log)
+	}
+	a.log.Info("the server answers", "pid", pid, "path", log)
+	return nil
 }
 
 // serveFlags are the settings that the detached server shares with this process.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
@@ -19,14 +20,28 @@ import (
 // errNotWired says that there is nothing to serve or to report on.
 var errNotWired = errors.New("no interface of this pod is wired; run \"podwire setup\" first")
 
+// errStarting is what a server says of itself that may still fail to start.
+var errStarting = errors.New("starting")
+
 // Serve answers the guests of the wired interfaces until ctx ends or every
 // server was asked to stop. It calls ready when all of them answer.
 func (a *Agent) Serve(ctx context.Context, ready func()) error {
+	if os.Getenv(lockedEnv) == "" {
+		unlock, err := a.lock(ctx)
+		if err != nil {
+			return err
+		}
+		release := sync.OnceFunc(unlock)
+		defer release()
+		answers := ready
+		ready = func() { release(); answers() }
+	}
 	return a.serve(ctx, a.config.Interfaces, ready)
 }
 
 // serve is Serve for the named interfaces; for all that are wired where none is
-// named.
+// named. Until it calls ready the lock must be held: two servers of one tap would
+// answer everything twice.
 func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
 		return err
@@ -37,7 +52,8 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	}
 	// One that a crash left would say too early that the guest is answered.
 	if err := a.unmarkReady(); err != nil {
-		stopServices(services)
+		abandonServices(services)
+		return err
 	}
 	if err := a.startServices(services); err != nil {
 		return err
@@ -46,7 +62,13 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 		stopServices(services)
 		return errors.Join(append([]error{err}, waitServices(services)...)...)
 	}
+	for _, s := range services {
+		s.ready.Store(true)
+	}
 	ready()
+	for _, s := range services {
+		a.log.Info("serving", "link", s.name)
+	}
 	return errors.Join(waitServices(services)...)
 }
 
@@ -58,20 +80,15 @@ type service struct {
 	control *serve.Control
 	ctx     context.Context // of the server; its end ends the service
 	stop    context.CancelFunc
+	ready   atomic.Bool   // it may be relied on
 	open    chan struct{} // closed when the tap is open
 	done    chan struct{} // closed when the server answers no more
 	err     error         // why it ended; set before done is closed
 	all     sync.WaitGroup
 }
 
-// openServices finds what is to be served and opens the control sockets, under
-// the lock: two servers of one tap would answer everything twice.
+// openServices finds what is to be served and opens the control sockets.
 func (a *Agent) openServices(ctx context.Context, names []string) ([]*service, error) {
-	unlock, err := a.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	records, err := a.wired(names)
 	if err != nil {
 		return nil, err
@@ -80,10 +97,7 @@ func (a *Agent) openServices(ctx context.Context, names []string) ([]*service, e
 	for _, r := range records {
 		s, err := a.openService(ctx, r)
 		if err != nil {
-			stopServices(services)
-			for _, s := range services {
-				s.control.Close()
-			}
+			abandonServices(services)
 			return nil, err
 		}
 		services = append(services, s)
@@ -149,6 +163,9 @@ func (a *Agent) openService(ctx context.Context, r record.Record) (*service, err
 func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 	switch op {
 	case serve.OpStatus:
+		if !s.ready.Load() {
+			return nil, errStarting
+		}
 	case serve.OpReload:
 		r, err := a.dir.Load(s.name)
 		if err != nil {
@@ -184,7 +201,6 @@ func (a *Agent) startServices(services []*service) error {
 	for _, s := range services {
 		select {
 		case <-s.open:
-			a.log.Info("serving", "link", s.name)
 		case <-s.done:
 			if s.err != nil {
 				stopServices(services)
@@ -193,6 +209,14 @@ func (a *Agent) startServices(services []*service) error {
 		}
 	}
 	return nil
+}
+
+// abandonServices closes what was opened and never started.
+func abandonServices(services []*service) {
+	for _, s := range services {
+		s.stop()
+		s.control.Close()
+	}
 }
 
 func stopServices(services []*service) {

@@ -24,14 +24,24 @@ type Wired struct {
 // nothing; a run after one that was cut off finishes it. When it fails, what
 // this run did is taken back.
 func (a *Agent) Setup(ctx context.Context) ([]Wired, error) {
-	if err := a.kernel.Require(kernel.NeedNetAdmin, kernel.NeedTun); err != nil {
-		return nil, err
-	}
-	unlock, err := a.lock(ctx)
+	unlock, err := a.lockForSetup(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	return a.setup(ctx)
+}
+
+// lockForSetup is lock for one that could do something with it.
+func (a *Agent) lockForSetup(ctx context.Context, more ...kernel.Need) (unlock func(), err error) {
+	if err := a.kernel.Require(append(more, kernel.NeedNetAdmin, kernel.NeedTun)...); err != nil {
+		return nil, err
+	}
+	return a.lock(ctx)
+}
+
+// setup is Setup with the lock held.
+func (a *Agent) setup(ctx context.Context) ([]Wired, error) {
 	if err := a.settle(ctx); err != nil {
 		return nil, err
 	}
@@ -183,7 +193,8 @@ func (a *Agent) giveUp(ctx context.Context, r record.Record, err error) error {
 	return errors.Join(err, undo)
 }
 
-// takeBack undoes what this run wired, because of err. The lock is held.
+// takeBack undoes what this run wired, because of err. The lock has been held all
+// the time: nobody else relies on it yet.
 func (a *Agent) takeBack(ctx context.Context, wired []Wired, err error) error {
 	for _, w := range slices.Backward(wired) {
 		if !w.Before {
@@ -191,21 +202,4 @@ func (a *Agent) takeBack(ctx context.Context, wired []Wired, err error) error {
 		}
 	}
 	return err
-}
-
-// takeBackAlone is takeBack for a caller that has let go of the lock. An
-// interface that somebody serves, or has changed meanwhile, is no longer this
-// run's to undo.
-func (a *Agent) takeBackAlone(ctx context.Context, wired []Wired, err error) error {
-	unlock, lockErr := a.lock(context.WithoutCancel(ctx))
-	if lockErr != nil {
-		return &apply.UndoError{Cause: err, Err: lockErr}
-	}
-	defer unlock()
-	own := slices.DeleteFunc(slices.Clone(wired), func(w Wired) bool {
-		now, loadErr := a.dir.Load(w.Interface.PodInterface)
-		_, served := a.serving(ctx, w.Record)
-		return served || loadErr != nil || !equalJSON(now, w.Record)
-	})
-	return a.takeBack(ctx, own, err)
 }
