@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/domxml"
+	"github.com/podwire/podwire/pkg/plan"
+)
+
+func domainCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:               "domain [FILE]",
+		Short:             "print the libvirt interface, or FILE's domain with it put in",
+		Long:              "Print the libvirt <interface> element of each wired interface, or the domain in FILE (- for\nstandard input) with them put in; all else in it stays as it is, to the letter. Before setup,\nit is what setup would make. Changes nothing, needs no capability.",
+		Args:              atMostOne,
+		ValidArgsFunction: cobra.FixedCompletions([]cobra.Completion{"xml"}, cobra.ShellCompDirectiveFilterFileExt),
+	}
+	AddFlags(cmd, config.Setup)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return run(func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
+			interfaces, err := a.planned(ctx)
+			if err != nil {
+				return err
+			}
+			text, err := domainText(cmd.InOrStdin(), args, interfaces)
+			if err != nil {
+				return usageError{err}
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), strings.TrimRight(text, "\n")+"\n")
+			return err
+		})(cmd, args)
+	}
+	return cmd
+}
+
+func domainText(stdin io.Reader, args []string, interfaces []plan.Interface) (string, error) {
+	if len(args) == 0 {
+		var all []string
+		for _, i := range interfaces {
+			element, err := domxml.Element(i)
+			if err != nil {
+				return "", err
+			}
+			all = append(all, element)
+		}
+		return strings.Join(all, "\n"), nil
+	}
+	text, err := ReadInput(stdin, args[0])
+	if err != nil {
+		return "", err
+	}
+	return domxml.Put(text, interfaces)
+}
+
+// ReadInput reads a file, or standard input where its name is "-".
+func ReadInput(stdin io.Reader, name string) (string, error) {
+	var text []byte
+	var err error
+	if name == "-" {
+		text, err = io.ReadAll(stdin)
+	} else {
+		text, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the domain: %w", err)
+	}
+	return string(text), nil
+}
+
+// planned returns the interfaces that are wired or would be.
+func (a *Agent) planned(ctx context.Context) ([]plan.Interface, error) {
+	jobs, err := a.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]plan.Interface, len(jobs))
+	for i, j := range jobs {
+		out[i] = j.record.Interface
+	}
+	return out, nil
+}

@@ -1,0 +1,75 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/podwire/podwire/pkg/apply"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/record"
+)
+
+func statusCommand() *cobra.Command {
+	return command("status", "say whether the pod is as planned and the guest served",
+		"Say whether the pod is still as planned, whether the server is up, and what the guest was last\ntold. Exits with 0 only when all of it is well, so it can be a probe.",
+		nil,
+		func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
+			results, well, err := a.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := a.print(cmd.OutOrStdout(), results); err != nil {
+				return err
+			}
+			switch {
+			case len(results) == 0 && a.config.Output == "text":
+				return errNotWired
+			case !well:
+				return errQuiet
+			}
+			return nil
+		})
+}
+
+// Status reports on each wired interface, and whether all is well.
+func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
+	snapshot, err := a.kernel.Snapshot(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	names := a.config.Interfaces
+	if len(names) == 0 {
+		if names, err = a.recorded(snapshot.NetNS); err != nil {
+			return nil, false, err
+		}
+	}
+	well := len(names) > 0
+	var results []InterfaceResult
+	for _, name := range names {
+		r, err := a.dir.Load(name)
+		if err == nil && !r.Snapshot.NetNS.Same(snapshot.NetNS) {
+			err = errNotWired
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("%q: %w", name, err)
+		}
+		result := interfaceResult(r)
+		st := a.statusOf(ctx, r, snapshot)
+		_, served := r.Lease.IPv4()
+		well = well && st.Applied && len(st.Drift) == 0 && (st.Serving || !served)
+		result.StatusResult = st
+		results = append(results, result)
+	}
+	return results, well, nil
+}
+
+func (a *Agent) statusOf(ctx context.Context, r record.Record, s netstate.Snapshot) *StatusResult {
+	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(apply.Check(r.Steps, s))}
+	server, up := a.serving(ctx, r)
+	if up {
+		st.Serving, st.Guest, st.PID, st.Counts = true, server.Guest, server.PID, server.Counts
+	}
+	return st
+}
