@@ -38,7 +38,7 @@ packages() {
 		"$root/hack/go.sh" >/dev/null 2>&1 || echo golang-go
 		;;
 	test)
-		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd
+		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd strace
 		echo libvirt-daemon libvirt-daemon-driver-qemu
 		case $(dpkg --print-architecture) in
 		arm64) echo qemu-system-arm ;;
@@ -53,7 +53,7 @@ packages() {
 by_hand() {
 	case $1 in
 	build) echo "gcc, the C library's headers, make, git, Go 1.21 or later" ;;
-	test) echo "ip, nft, dnsmasq, systemd-networkd, the CNI plugins bridge, ptp and host-local, libvirtd with" \
+	test) echo "ip, nft, dnsmasq, systemd-networkd, strace, the CNI plugins bridge, ptp and host-local, libvirtd with" \
 		"its QEMU driver, qemu-system-$(uname -m); and dhclient, a static busybox, a kernel" \
 		"and its modules, unpacked below $unpacked" ;;
 	lint) echo "shellcheck" ;;

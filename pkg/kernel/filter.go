@@ -34,6 +34,9 @@ func (k *Kernel) makeFilter(ctx context.Context, s plan.AddFilter) error {
 		return k.addNFTFilter(s)
 	}
 	err = k.addTCFilter(ctx, l, s)
+	if err == nil {
+		return k.keepQueue(ctx, s)
+	}
 	if !errors.Is(err, errNoTC) {
 		return err
 	}
@@ -41,6 +44,19 @@ func (k *Kernel) makeFilter(ctx context.Context, s plan.AddFilter) error {
 		return fmt.Errorf("%w; by nftables: %w", err, nft)
 	}
 	return nil
+}
+
+// keepQueue gives the link the length of its queue back, which the kernel may have
+// changed along with the hook.
+func (k *Kernel) keepQueue(ctx context.Context, s plan.AddFilter) error {
+	if s.TxQLen == nil {
+		return nil
+	}
+	l, err := k.link(ctx, s.Link)
+	if err != nil || l.TxQLen == *s.TxQLen {
+		return err
+	}
+	return k.setLink(ctx, l.Index, func(m *message) { m.u32(unix.IFLA_TXQLEN, uint32(*s.TxQLen)) })
 }
 
 // deleteFilter removes the filter wherever it is.
@@ -58,6 +74,9 @@ func (k *Kernel) unmakeFilter(ctx context.Context, s plan.AddFilter) error {
 	}
 	if found && !k.nftOnly {
 		deleted, err := k.deleteTCFilter(ctx, l.Index, s)
+		if err == nil {
+			err = k.keepQueue(ctx, s)
+		}
 		if deleted || err != nil {
 			return err
 		}

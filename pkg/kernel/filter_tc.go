@@ -240,11 +240,6 @@ func (k *Kernel) addHook(ctx context.Context, l linkInfo) (made bool, err error)
 	if isErrno(err, unix.EEXIST) {
 		return false, nil
 	}
-	if err == nil && l.queue == 0 {
-		// The kernel takes a queue of no length, which some CNI plugins make, for
-		// a mistake, and corrects it along with the first qdisc.
-		err = k.setLink(ctx, l.Index, func(m *message) { m.u32(unix.IFLA_TXQLEN, 0) })
-	}
 	return err == nil, noTC(err)
 }
 

@@ -30,8 +30,7 @@ var addrGenModes = []string{"eui64", addrGenNone, "stable_secret", "random"}
 // linkInfo is a link with what only this package looks at.
 type linkInfo struct {
 	netstate.Link
-	data  []attribute // IFLA_INFO_DATA, whose meaning depends on the kind
-	queue uint32      // IFLA_TXQLEN, in frames
+	data []attribute // IFLA_INFO_DATA, whose meaning depends on the kind
 }
 
 // ifinfo is the fixed part of a message about a link. The flags in change are
@@ -106,7 +105,7 @@ func parseLink(msg []byte) (linkInfo, error) {
 		case unix.IFLA_MASTER:
 			l.Master = int(a.u32())
 		case unix.IFLA_TXQLEN:
-			l.queue = a.u32()
+			l.TxQLen = int(a.u32())
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(attributes(a.data))
 		case unix.IFLA_AF_SPEC:

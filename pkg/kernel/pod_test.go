@@ -243,7 +243,7 @@ func bridgeSteps(s netstate.Snapshot) plan.Steps {
 		plan.CreateBridge{Name: "pw-eth0", MAC: bridgeMAC, MTU: link.MTU},
 		plan.AddFilter{Link: "pw-eth0", Name: "deaf", Drop: []plan.Match{{Kind: plan.MatchAll}}},
 		plan.AddFilter{Link: "tap-eth0", Name: "guest", Drop: []plan.Match{{Kind: plan.MatchDHCPClient}}},
-		plan.AddFilter{Link: "eth0", Name: "foreign", Drop: []plan.Match{{Kind: plan.MatchDHCPServer}}},
+		plan.AddFilter{Link: "eth0", Name: "foreign", Drop: []plan.Match{{Kind: plan.MatchDHCPServer}}, TxQLen: &link.TxQLen},
 		takeStep(s),
 		plan.SetMAC{Link: "eth0", MAC: portMAC, Was: link.MAC},
 		plan.AttachPort{Link: "eth0", Bridge: "pw-eth0", WasUp: link.Up},

@@ -43,7 +43,12 @@ func attachQueue(name string) (int, error) {
 func (p *pod) guest(t *testing.T, tap string) (fd int) {
 	t.Helper()
 	var err error
-	p.Do(t, func() { fd, err = attachQueue(tap) })
+	// A process that another test starts holds a copy of every descriptor until it
+	// has become another program, that of a tap just made among them.
+	until(t, "nobody else to hold the tap", func() bool {
+		p.Do(t, func() { fd, err = attachQueue(tap) })
+		return !errors.Is(err, unix.EBUSY)
+	})
 	if err != nil {
 		t.Fatalf("opening %q as a guest: %v", tap, err)
 	}

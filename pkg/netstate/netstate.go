@@ -69,7 +69,8 @@ type Link struct {
 	Name        string `json:"name"`
 	Kind        string `json:"kind,omitempty"` // IFLA_INFO_KIND: veth, bridge, tun; empty for loopback and hardware
 	MAC         MAC    `json:"mac,omitzero"`
-	MTU         int    `json:"mtu"` // octets
+	MTU         int    `json:"mtu"`              // octets
+	TxQLen      int    `json:"txqlen,omitempty"` // frames
 	Up          bool   `json:"up,omitempty"`
 	Loopback    bool   `json:"loopback,omitempty"`
 	Master      int    `json:"master,omitempty"`      // index of the bridge it is a port of

@@ -63,7 +63,7 @@ func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Inter
 	)
 	if _, served := l.IPv4(); served {
 		steps = append(steps, AddFilter{
-			Link: link.Name, Name: filterPod, Drop: []Match{{Kind: MatchDHCPServer}}, KeepHook: hasIngressHook(s, link),
+			Link: link.Name, Name: filterPod, Drop: []Match{{Kind: MatchDHCPServer}}, KeepHook: hasIngressHook(s, link), TxQLen: &link.TxQLen,
 		})
 	}
 	return append(steps, AttachPort{Link: link.Name, Bridge: i.Bridge, WasUp: link.Up})

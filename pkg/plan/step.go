@@ -52,6 +52,10 @@ type AddFilter struct {
 	// KeepHook says that the link's ingress hook (clsact or ingress qdisc) was
 	// there before and is not podwire's to remove.
 	KeepHook bool `json:"keepHook,omitempty"`
+	// TxQLen is the length of the link's queue, which stays; nil where it does not
+	// matter. A kernel makes 1000 of 0, which some CNI plugins set, along with a
+	// link's first hook.
+	TxQLen *int `json:"txqlen,omitempty"`
 }
 
 // TakeAddresses takes a link's addresses away, and with them the routes and

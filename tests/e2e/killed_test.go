@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// mostCalls is more than podwire makes of any of these calls in one run.
+const mostCalls = 200
+
+// TestKilledAtEachChange kills setup, and then teardown, at the first, second,
+// third ... call by which it changes something: a netlink request, an ioctl on the
+// tap, a file that is opened, written, synced or renamed. Then it runs the command
+// again, and the pod must be as if it had run once.
+func TestKilledAtEachChange(t *testing.T) {
+	for _, call := range []string{"sendto", "ioctl", "openat", "write", "fsync", "renameat"} {
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "bridge", 2*time.Minute)
+			w.enrich(t)
+			before := w.settled(t)
+			for n := 1; ; n++ {
+				if n > mostCalls {
+					t.Fatalf("podwire was still killed at %s number %d", call, n)
+				}
+				wiring := w.killed(t, call, n, "setup")
+				if n%2 == 0 { // every other time it is finished before it is taken back
+					w.podwire(t, "setup")
+					w.wantNoDrift(t)
+				}
+				undoing := w.killed(t, call, n, "teardown")
+				w.podwire(t, "teardown")
+				if diff := cmp.Diff(before, w.settled(t)); diff != "" {
+					t.Fatalf("killed at %s number %d, and then (-before +after):\n%s", call, n, diff)
+				}
+				if !wiring && !undoing {
+					t.Logf("killed at each %s, of which there are at most %d", call, n-1)
+					return
+				}
+			}
+		})
+	}
+}
+
+// enrich gives the pod what is easily lost.
+func (w *world) enrich(t *testing.T) {
+	t.Helper()
+	for _, line := range []string{
+		"address add 10.244.1.200/24 dev eth0 label eth0:second",
+		"address add fd00::7/64 dev eth0 nodad",
+		"route add 10.9.0.0/16 via 10.244.1.1 metric 50 src 10.244.1.200 mtu 1400 protocol 99",
+		"route add 10.8.0.0/16 via 10.244.1.1 table 100",
+		"-6 route add default via fd00::1",
+		"neighbour add 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
+	} {
+		if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// settled is the pod's network once duplicate address detection is done. The
+// kernel does not list IPv6 routes in an order that means anything.
+func (w *world) settled(t *testing.T) []string {
+	t.Helper()
+	for {
+		lines := w.dump(t)
+		tentative := slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "tentative") })
+		if !tentative {
+			slices.Sort(lines)
+			return lines
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-w.ctx.Done():
+			t.Fatal("an address stays tentative")
+		}
+	}
+}
+
+// killed runs podwire until its n-th call of a kind, and reports whether there was
+// one.
+func (w *world) killed(t *testing.T, call string, n int, command string) bool {
+	t.Helper()
+	program, err := w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(w.ctx), "strace", "-f", "-o", "/dev/null", "-e", "trace="+call,
+		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), program, command, "--log-level", "error")
+	_, err = w.vm.RunCmd(cmd)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return false
+	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		return true // strace ends as its command did
+	default:
+		t.Fatalf("%s killed at %s number %d ended otherwise: %v", command, call, n, err)
+		return false
+	}
+}
+
+func (w *world) wantNoDrift(t *testing.T) {
+	t.Helper()
+	program, err := w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nobody serves, so that its exit code is 1.
+	out, _ := w.vm.Run(w.ctx, program, "status", "-o", "json")
+	if !strings.Contains(out, `"applied": true`) || !strings.Contains(out, `"drift": []`) {
+		t.Errorf("after a second setup the status is\n%s", out)
+	}
+}
