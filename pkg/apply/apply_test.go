@@ -11,10 +11,10 @@ import (
 	"testing"
 
 	"github.com/podwire/podwire/internal/kerneltest"
+	"github.com/podwire/podwire/internal/planned"
 	"github.com/podwire/podwire/internal/shapes"
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/config"
-	"github.com/podwire/podwire/pkg/discover"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 )
@@ -23,18 +23,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func stepsOf(t *testing.T, s netstate.Snapshot) plan.Steps {
 	t.Helper()
-	links, err := discover.Interfaces(s, []string{"eth0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := discover.Discover(s, links[0], discover.Host{Hostname: "vm"}, config.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.New(s, found.Link, found.Lease, config.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, _ := planned.Eth0(t, s, config.Default())
 	return p.Steps
 }
 

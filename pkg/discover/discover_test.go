@@ -3,23 +3,19 @@ package discover
 import (
 	"encoding/binary"
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/podwire/podwire/internal/golden"
 	"github.com/podwire/podwire/internal/shapes"
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/resolvconf"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func cluster() Host {
 	return Host{Hostname: "vm-0", ResolvConf: resolvconf.Config{
@@ -55,25 +51,8 @@ func TestShapes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, shape.Name+".lease.json", string(got)+"\n")
+			golden.Check(t, shape.Name+".lease.json", string(got)+"\n")
 		})
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, diff)
 	}
 }
 

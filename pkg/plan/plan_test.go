@@ -2,10 +2,7 @@ package plan_test
 
 import (
 	"encoding/json"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/podwire/podwire/internal/golden"
+	"github.com/podwire/podwire/internal/planned"
 	"github.com/podwire/podwire/internal/shapes"
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/discover"
@@ -20,23 +19,9 @@ import (
 	"github.com/podwire/podwire/pkg/plan"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
-
-// planOf is the plan of a snapshot's eth0.
 func planOf(t testing.TB, s netstate.Snapshot, c config.Config) plan.Plan {
 	t.Helper()
-	links, err := discover.Interfaces(s, []string{"eth0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := discover.Discover(s, links[0], discover.Host{Hostname: "vm-0"}, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.New(s, found.Link, found.Lease, c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, _ := planned.Eth0(t, s, c)
 	return p
 }
 
@@ -44,7 +29,7 @@ func planOf(t testing.TB, s netstate.Snapshot, c config.Config) plan.Plan {
 func TestShapes(t *testing.T) {
 	for _, shape := range shapes.All() {
 		t.Run(shape.Name, func(t *testing.T) {
-			golden(t, shape.Name+".plan", planOf(t, shape.Snapshot, config.Default()).Steps.String())
+			golden.Check(t, shape.Name+".plan", planOf(t, shape.Snapshot, config.Default()).Steps.String())
 		})
 	}
 }
@@ -59,7 +44,7 @@ func TestSettingsShapeThePlan(t *testing.T) {
 	s.Links[1].Up = false
 	s.Qdiscs = []netstate.Qdisc{{Link: shapes.Index, Kind: "clsact", Handle: 0xffff0000}}
 	p := planOf(t, s, c)
-	golden(t, "settings.plan", p.Steps.String())
+	golden.Check(t, "settings.plan", p.Steps.String())
 
 	filter := p.Steps[7].(plan.AddFilter)
 	if filter.Link != "eth0" || !filter.KeepHook {
@@ -67,23 +52,6 @@ func TestSettingsShapeThePlan(t *testing.T) {
 	}
 	if port := p.Steps[8].(plan.AttachPort); port.WasUp {
 		t.Errorf("the pod interface was down, and the plan says %+v", port)
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it):\n%s", name, diff)
 	}
 }
 

@@ -13,31 +13,19 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/podwire/podwire/internal/planned"
 	"github.com/podwire/podwire/internal/shapes"
 	"github.com/podwire/podwire/pkg/config"
-	"github.com/podwire/podwire/pkg/discover"
-	"github.com/podwire/podwire/pkg/plan"
 )
 
 func example(t *testing.T) Record {
 	t.Helper()
 	s := shapes.AWS()
 	c := config.Config{Binding: "bridge", Queues: 1, ResolvConf: "/etc/resolv.conf", Options: map[uint8]string{240: "x"}}
-	links, err := discover.Interfaces(s, []string{"eth0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	found, err := discover.Discover(s, links[0], discover.Host{Hostname: "vm"}, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := plan.New(s, found.Link, found.Lease, c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p, l := planned.Eth0(t, s, c)
 	return Record{
 		Version: Version, Phase: Recorded, Config: c, Snapshot: s,
-		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, Warnings: found.Warnings,
+		Lease: l, Interface: p.Interface, Steps: p.Steps, Warnings: []string{"a warning"},
 	}
 }
 
