@@ -24,31 +24,32 @@ build: ## build bin/podwire and bin/podwire-launcher
 	CGO_ENABLED=1 $(GO) build $(TAGS) $(LDFLAGS) -o bin/podwire-launcher ./cmd/podwire-launcher
 
 demo: install build ## boot a real VM on a real pod network, and put it back
+	@echo "building and running the demo"
 	@cd tests && ../hack/go.sh run ./cmd/demo
 
-test: install build unit short-fuzz e2e ## run all tests: pure, kernel, DHCP clients, VMs
+test: build unit short-fuzz e2e ## run all tests: pure, kernel, DHCP clients, VMs
 	@echo "all tests passed"
 
-unit: ## the tests of each package, kernel and namespaces included
+unit: install ## the tests of each package, kernel and namespaces included
 	$(GO) test $(TAGS) -race -shuffle=on $(TESTFLAGS) ./...
 
-short-fuzz: ## each fuzz target for two seconds
+short-fuzz: install ## each fuzz target for two seconds
 	@./hack/fuzz.sh 2s
 
-e2e: build ## real DHCP clients and real VMs on real pod networks
+e2e: install build ## real DHCP clients and real VMs on real pod networks
 	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) ./...
 
-fuzz: ## each fuzz target for FUZZTIME (60s)
+fuzz: install ## each fuzz target for FUZZTIME (60s)
 	@./hack/fuzz.sh $(FUZZTIME)
 
-bench: ## benchmarks
+bench: install ## benchmarks
 	$(GO) test $(TAGS) -run '^$$' -bench . -benchmem ./...
 
 lint: ## linters, formatting, tidiness of the modules
 	@./hack/install.sh build lint
 	@./hack/lint.sh
 
-update: ## write the golden files anew
+update: install ## write the golden files anew
 	$(GO) test ./pkg/discover ./pkg/plan -update
 
 clean: ## remove what was built

@@ -98,5 +98,8 @@ if [ $# -eq 0 ]; then
 	echo "$go"
 	exit
 fi
+# go asks git for the version of the checkout, and git refuses one that belongs to
+# somebody else, as under root it often does.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=$root
 # Other go programs that this one starts must be this one.
 PATH=$(dirname "$go"):$PATH exec "$go" "$@"

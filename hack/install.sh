@@ -7,8 +7,8 @@
 #          unpacked below build/pkg, a kernel and a busybox for the guest
 #   lint   shellcheck
 #
-# It does nothing, fast, where nothing is missing. No daemon is started or
-# enabled. What a machine should not get as a package (a kernel; a busybox that
+# It does nothing, fast, where nothing is missing. No daemon is started, and
+# libvirt's are not enabled. What a machine should not get as a package (a kernel; a busybox that
 # would replace its own; a DHCP client that ifupdown would use from then on) is
 # only unpacked.
 set -euo pipefail
@@ -35,7 +35,7 @@ packages() {
 	case $1 in
 	build)
 		echo ca-certificates gcc libc6-dev make git
-		"$root/hack/go.sh" >/dev/null 2>&1 || echo golang-go
+		"$root/hack/go.sh" >/dev/null || echo golang-go
 		;;
 	test)
 		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd strace

@@ -21,7 +21,7 @@ for module in . tests; do
 	(cd "$module" && "$linter" run --config "$root/.golangci.yaml" --build-tags libvirt_dlopen ./...)
 done
 echo "lint: shellcheck"
-git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
+git -c safe.directory="$root" ls-files -z '*.sh' .ci/run | xargs -0 shellcheck
 for module in . tests; do
 	echo "lint: go mod tidy in $module"
 	(cd "$module" && go mod tidy -diff)

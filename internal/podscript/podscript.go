@@ -3,9 +3,11 @@
 package podscript
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/podwire/podwire/internal/netnstest"
+	"github.com/podwire/podwire/pkg/serve"
 )
 
 // patience is how long await waits.
@@ -35,6 +38,7 @@ func Params(t *testing.T) testscript.Params {
 			env.Setenv("OTHER_NETNS", pod(t).Path)
 			env.Setenv("PODWIRE_STATE_DIR", env.WorkDir+"/state")
 			env.Setenv("PODWIRE_RESOLV_CONF", env.WorkDir+"/resolv.conf")
+			env.Defer(func() { stopServers(env.WorkDir + "/state") })
 			// The race detector has every process that it is in sleep for a second at
 			// its end.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
@@ -42,6 +46,14 @@ func Params(t *testing.T) testscript.Params {
 			return os.WriteFile(env.WorkDir+"/resolv.conf", []byte(text), 0o644)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits, "await": await},
+	}
+}
+
+// stopServers ends the servers that a script left behind, as one that fails does.
+func stopServers(state string) {
+	sockets, _ := filepath.Glob(state + "/*.sock") // the pattern is good
+	for _, socket := range sockets {
+		_, _ = serve.Ask(context.Background(), socket, serve.OpStop) // it may be a dead one's
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/podwire/podwire/tests/pod"
 )
 
-// networkdConf has systemd-networkd do all that DHCPv4 tells it.
+// networkdConf has systemd-networkd do all that DHCPv4 tells it, in four messages:
+// newer ones ask for two (RFC 4039), which others here do not.
 const networkdConf = `[Match]
 Name=%s
 [Network]
@@ -20,11 +21,15 @@ IPv6AcceptRA=no
 UseDomains=yes
 UseMTU=yes
 UseHostname=no
+RapidCommit=no
 `
 
-// networkdScript starts it as in a container: over a /sys that cannot be written
-// it does not wait for udev, and its user must be able to read its settings.
+// networkdScript starts it as in a container, where it does not wait for udev: over
+// a /sys that cannot be written, and said to be one. Its user must be able to read
+// its settings.
 const networkdScript = `mount -o remount,bind,ro /sys
+mkdir -p /run/systemd
+echo docker >/run/systemd/container
 chmod 755 /run /run/systemd /run/systemd/network
 exec /lib/systemd/systemd-networkd`
 

@@ -37,7 +37,7 @@ func (w *world) boot(t *testing.T, ask ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	accel, err := guest.Accel(w.ctx, w.dir, image)
+	accel, err := guest.Accel(w.ctx, w.dir, image, func() { t.Log("trying KVM") })
 	if err != nil {
 		t.Fatal(err)
 	}

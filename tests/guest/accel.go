@@ -39,8 +39,8 @@ const probeTime = 5 * time.Second
 // Accel returns "kvm" where a guest really boots under KVM, else "tcg". That
 // /dev/kvm exists says little: under some hypervisors a guest hangs or QEMU
 // aborts. So it is tried, once a boot of this machine and version of QEMU; the
-// answer is kept in build/guest/accel.json.
-func Accel(ctx context.Context, dir checkout.Dir, image Image) (string, error) {
+// answer is kept in build/guest/accel.json. It calls trying before it tries.
+func Accel(ctx context.Context, dir checkout.Dir, image Image, trying func()) (string, error) {
 	m, ok := machines[runtime.GOARCH]
 	if !ok {
 		return "", fmt.Errorf("choosing a virtual machine: none is known for %q", runtime.GOARCH)
@@ -54,6 +54,7 @@ func Accel(ctx context.Context, dir checkout.Dir, image Image) (string, error) {
 	if old, err := os.ReadFile(path); err == nil && json.Unmarshal(old, &answers) == nil && answers[key] != "" {
 		return answers[key], nil
 	}
+	trying()
 	accel := "tcg"
 	if kvmWorks(ctx, m, image) {
 		accel = "kvm"

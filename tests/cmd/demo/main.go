@@ -120,7 +120,9 @@ func (d *demo) prepare(ctx context.Context) (err error) {
 	if d.image, err = guest.Build(d.dir); err != nil {
 		return err
 	}
-	d.accel, err = guest.Accel(ctx, d.dir, d.image)
+	d.accel, err = guest.Accel(ctx, d.dir, d.image, func() {
+		fmt.Fprintln(os.Stderr, "demo: trying whether a guest boots under KVM, once, for 5 s at the most")
+	})
 	return err
 }
 
