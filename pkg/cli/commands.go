@@ -12,7 +12,7 @@ import (
 
 func setupCommand() *cobra.Command {
 	return command("setup", "wire the pod's network to a tap for the VM",
-		"Wire the pod's network to a tap for the VM. A second run changes nothing. A step that\nfails is taken back, and the pod works as before.\n\nNeeds CAP_NET_ADMIN and /dev/net/tun.",
+		"Wire the pod's network to a tap for the VM. A second run changes nothing but what\ndrifted, and what the guest is to be told anew. A step that fails is taken back, and the pod\nworks as before.\n\nNeeds CAP_NET_ADMIN and /dev/net/tun.",
 		[]config.Group{config.Setup, config.DryRun},
 		func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
 			if a.config.DryRun {
@@ -29,7 +29,7 @@ func setupCommand() *cobra.Command {
 
 func prestartCommand() *cobra.Command {
 	return command("prestart", "setup, then serve in the background: the pre-start hook",
-		"Wire the pod's network and leave a server behind, detached. Returns 0 only when the server\nanswers: the guest's first DISCOVER is not lost. When it cannot, the pod's network is put back.\n\nNeeds CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.",
+		"Wire the pod's network and leave a server behind, detached. Returns 0 only when the server\nanswers: the guest's first DISCOVER is not lost. When it cannot, what it\nwired is taken back.\n\nNeeds CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.",
 		[]config.Group{config.Setup, config.Serve, config.DryRun},
 		func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
 			if a.config.DryRun {

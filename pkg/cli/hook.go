@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/plan"
 )
 
 // hookName is what libvirt calls its hook for QEMU domains: a podwire under that
@@ -56,6 +57,9 @@ func hookArgs(cmd *cobra.Command, args []string) error {
 // hook must not ask libvirt anything, which waits for it.
 func (a *Agent) hook(ctx context.Context, operation, domain string) error {
 	if operation != "prepare begin" && operation != "release end" {
+		return nil
+	}
+	if !strings.Contains(domain, plan.TapPrefix) {
 		return nil
 	}
 	ours, err := a.hasTap(ctx, domain)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/plan"
 )
@@ -84,9 +83,16 @@ func (p *InProcess) Teardown(ctx context.Context) error {
 		}
 		p.stop = nil
 	}
-	var half *apply.UndoError
-	if err != nil && !errors.As(err, &half) {
-		return &apply.UndoError{Err: err} // whatever it was, the pod is still wired
-	}
 	return err
+}
+
+// Abandoned reports whether the pod is wired and nobody serves its guest: after a
+// failure a person must look.
+func (p *InProcess) Abandoned(ctx context.Context) bool {
+	for _, r := range p.agent.stillWired() {
+		if _, served := p.agent.serving(ctx, r); !served {
+			return true
+		}
+	}
+	return false
 }

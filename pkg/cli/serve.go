@@ -46,7 +46,11 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
 		return err
 	}
-	services, err := a.openServices(ctx, names)
+	records, err := a.wired(names)
+	if err != nil {
+		return errors.Join(err, a.unmarkReady())
+	}
+	services, err := a.openServices(ctx, records)
 	if err != nil {
 		return err
 	}
@@ -87,12 +91,8 @@ type service struct {
 	all     sync.WaitGroup
 }
 
-// openServices finds what is to be served and opens the control sockets.
-func (a *Agent) openServices(ctx context.Context, names []string) ([]*service, error) {
-	records, err := a.wired(names)
-	if err != nil {
-		return nil, err
-	}
+// openServices opens the control sockets.
+func (a *Agent) openServices(ctx context.Context, records []record.Record) ([]*service, error) {
 	var services []*service
 	for _, r := range records {
 		s, err := a.openService(ctx, r)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/podwire/podwire/pkg/apply"
@@ -14,8 +15,34 @@ import (
 	"github.com/podwire/podwire/pkg/serve"
 )
 
-// Teardown stops the servers and puts the pod's network back. Twice is fine.
+// Teardown stops the servers and puts the pod's network back. Twice is fine. The
+// error is an *apply.UndoError where the pod is still wired.
 func (a *Agent) Teardown(ctx context.Context) error {
+	err := a.teardown(ctx)
+	var half *apply.UndoError
+	if err == nil || errors.As(err, &half) || len(a.stillWired()) == 0 {
+		return err
+	}
+	return &apply.UndoError{Err: err}
+}
+
+// stillWired returns the records of this namespace, as far as they can be read.
+func (a *Agent) stillWired() []record.Record {
+	id, err := a.kernel.Identity()
+	if err != nil {
+		return nil
+	}
+	names, _ := a.dir.List() // what cannot be read is not known
+	var wired []record.Record
+	for _, name := range names {
+		if r, err := a.dir.Load(name); err == nil && r.Snapshot.NetNS.Same(id) {
+			wired = append(wired, r)
+		}
+	}
+	return wired
+}
+
+func (a *Agent) teardown(ctx context.Context) error {
 	names, err := a.teardownNames()
 	if err != nil || len(names) == 0 {
 		return err
@@ -87,8 +114,7 @@ func (a *Agent) undo(ctx context.Context, r record.Record) error {
 	name := r.Interface.PodInterface
 	// What is begun is finished: between two steps back the pod has no network.
 	ctx = context.WithoutCancel(ctx)
-	_, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStop)
-	if err != nil && !errors.Is(err, serve.ErrNotServing) {
+	if err := a.stopServer(ctx, name); err != nil {
 		a.log.Warn("the server could not be stopped, going on without", "link", name, "err", err)
 	}
 	r.Phase = record.Undoing
@@ -116,6 +142,18 @@ func (a *Agent) undo(ctx context.Context, r record.Record) error {
 	}
 	a.log.Info("the pod's network is as it was found", "link", name)
 	return nil
+}
+
+// stopServer also removes the socket that a killed server left.
+func (a *Agent) stopServer(ctx context.Context, name string) error {
+	_, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStop)
+	if errors.Is(err, serve.ErrNotServing) {
+		err = os.Remove(a.dir.Socket(name))
+	}
+	if notExist(err) {
+		return nil
+	}
+	return err
 }
 
 // stepsBack are the steps that can be undone. What was done to a pod interface

@@ -32,7 +32,10 @@ const maxName = 15
 func BridgeName(podInterface string) string { return deriveName("pw-", podInterface) }
 
 // TapName is the name of the tap of a pod interface.
-func TapName(podInterface string) string { return deriveName("tap-", podInterface) }
+func TapName(podInterface string) string { return deriveName(TapPrefix, podInterface) }
+
+// TapPrefix begins the name of every tap of podwire's.
+const TapPrefix = "tap-"
 
 // deriveName prefixes a name, or its digest where the kernel would not take the
 // whole.

@@ -80,10 +80,16 @@ func run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer agent.Close()
-	return launch(cmd.Context(), launcher.Options{
+	network := cli.NewInProcess(agent)
+	err = launch(cmd.Context(), launcher.Options{
 		DomainXML: domain, Connect: c.Connect, StartLibvirtd: c.StartLibvirtd,
-		GracePeriod: c.GracePeriod, Timeout: c.Timeout, Log: log, Network: cli.NewInProcess(agent),
+		GracePeriod: c.GracePeriod, Timeout: c.Timeout, Log: log, Network: network,
 	})
+	var half *apply.UndoError
+	if err != nil && !errors.As(err, &half) && network.Abandoned(context.WithoutCancel(cmd.Context())) {
+		return stillWired{err} // by an earlier launcher, whose guest may still run
+	}
+	return err
 }
 
 func launch(ctx context.Context, o launcher.Options) error {
