@@ -14,11 +14,12 @@ type layout struct {
 	unit    string // of each level below them
 }
 
-// margin returns the whitespace between an offset and the beginning of its line,
-// and whether there is nothing else.
+// margin returns the whitespace that the line of an offset begins with, and whether
+// there is nothing else before the offset.
 func margin(text string, at int) (string, bool) {
 	line := text[strings.LastIndexByte(text[:at], '\n')+1 : at]
-	return line, strings.Trim(line, " \t") == ""
+	rest := strings.TrimLeft(line, " \t")
+	return line[:len(line)-len(rest)], rest == ""
 }
 
 // layoutIn tells how the children of an element are set, or would be.

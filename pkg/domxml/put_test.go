@@ -117,6 +117,16 @@ func TestPutLeavesAllElseAlone(t *testing.T) {
 			"<domain>\n<devices>\n  <a/>" + in("  ", "\n") + "\n</devices></domain>",
 		},
 		{
+			"an element before <devices> on its line",
+			"<domain>\n  <name>vm</name><devices>\n    <a/></devices>\n</domain>",
+			"<domain>\n  <name>vm</name><devices>\n    <a/>" + in("    ", "\n") + "\n  </devices>\n</domain>",
+		},
+		{
+			"all before the last child in one line",
+			"<domain><name>vm</name><devices>\n  <a/></devices></domain>",
+			"<domain><name>vm</name><devices>\n  <a/>" + in("  ", "\n") + "\n</devices></domain>",
+		},
+		{
 			"a comment beside the last child", "<domain>\n<devices>\n  <a/> <!-- b -->\n</devices></domain>",
 			"<domain>\n<devices>\n  <a/> <!-- b -->" + in("  ", "\n") + "\n</devices></domain>",
 		},
