@@ -50,7 +50,7 @@ lint: ## linters, formatting, tidiness of the modules
 	@./hack/lint.sh
 
 update: install ## write the golden files anew
-	$(GO) test ./pkg/discover ./pkg/plan -update
+	$(GO) test ./pkg/discover ./pkg/domxml ./pkg/plan -update
 
 clean: ## remove what was built
 	rm -rf bin build

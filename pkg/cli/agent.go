@@ -82,24 +82,45 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	return discover.Host{Hostname: name, ResolvConf: conf}, warnings
 }
 
-// recorded returns the interfaces whose state is of this namespace. A damaged
-// state is an error: to pass it over would be to wire a pod twice.
-func (a *Agent) recorded(id netstate.Identity) ([]string, error) {
-	all, err := a.dir.List()
+// recorded returns the records of this namespace. A damaged one is an error, along
+// with the others: to pass it over would be to wire a pod twice.
+func (a *Agent) recorded(id netstate.Identity) ([]record.Record, error) {
+	names, err := a.dir.List()
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, name := range all {
+	var records []record.Record
+	var errs []error
+	for _, name := range names {
 		r, err := a.dir.Load(name)
-		if err != nil {
-			return nil, err
-		}
-		if r.Snapshot.NetNS.Same(id) {
-			names = append(names, name)
+		errs = append(errs, err)
+		if err == nil && r.Snapshot.NetNS.Same(id) {
+			records = append(records, r)
 		}
 	}
-	return names, nil
+	return records, errors.Join(errs...)
+}
+
+// records returns those of the named interfaces, or where none is named of all
+// that have one.
+func (a *Agent) records(names []string, id netstate.Identity) ([]record.Record, error) {
+	if len(names) == 0 {
+		return a.recorded(id)
+	}
+	var records []record.Record
+	for _, name := range names {
+		r, err := a.dir.Load(name)
+		switch {
+		case notExist(err):
+			return nil, fmt.Errorf("%q: %w", name, errNotWired)
+		case err != nil:
+			return nil, err
+		case !r.Snapshot.NetNS.Same(id):
+			return nil, fmt.Errorf("%q: the state is of another network namespace: %w", name, errNotWired)
+		}
+		records = append(records, r)
+	}
+	return records, nil
 }
 
 // serving reports whether the server of an interface of this namespace answers.

@@ -77,18 +77,21 @@ func (a *Agent) interfaces(s netstate.Snapshot) ([]string, error) {
 		return a.config.Interfaces, nil
 	}
 	recorded, err := a.recorded(s.NetNS)
-	if err != nil || len(recorded) > 0 {
-		return recorded, err
-	}
-	links, err := discover.Interfaces(s, nil)
 	if err != nil {
 		return nil, err
 	}
-	names := make([]string, len(links))
-	for i, l := range links {
-		names[i] = l.Name
+	var names []string
+	for _, r := range recorded {
+		names = append(names, r.Interface.PodInterface)
 	}
-	return names, nil
+	if len(names) > 0 {
+		return names, nil
+	}
+	links, err := discover.Interfaces(s, nil)
+	for _, l := range links {
+		names = append(names, l.Name)
+	}
+	return names, err
 }
 
 // fresh plans an interface that podwire has not touched.

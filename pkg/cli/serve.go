@@ -105,32 +105,20 @@ func (a *Agent) openServices(ctx context.Context, records []record.Record) ([]*s
 	return services, nil
 }
 
-// wired returns the records of the named interfaces, or of all that are wired in
-// this namespace.
+// wired returns the records of the named interfaces, or of all, which are wired.
 func (a *Agent) wired(names []string) ([]record.Record, error) {
 	id, err := a.kernel.Identity()
 	if err != nil {
 		return nil, err
 	}
-	if len(names) == 0 {
-		if names, err = a.recorded(id); err != nil {
-			return nil, err
-		}
+	records, err := a.records(names, id)
+	if err != nil {
+		return nil, err
 	}
-	var records []record.Record
-	for _, name := range names {
-		r, err := a.dir.Load(name)
-		switch {
-		case notExist(err):
-			return nil, fmt.Errorf("%q: %w", name, errNotWired)
-		case err != nil:
-			return nil, err
-		case !r.Snapshot.NetNS.Same(id):
-			return nil, fmt.Errorf("%q: the state is of another network namespace: %w", name, errNotWired)
-		case r.Phase != record.Applied:
-			return nil, fmt.Errorf("%q: its setup or teardown was cut off: %w", name, errNotWired)
+	for _, r := range records {
+		if r.Phase != record.Applied {
+			return nil, fmt.Errorf("%q: its setup or teardown was cut off: %w", r.Interface.PodInterface, errNotWired)
 		}
-		records = append(records, r)
 	}
 	if len(records) == 0 {
 		return nil, errNotWired

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -39,22 +38,13 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	names := a.config.Interfaces
-	if len(names) == 0 {
-		if names, err = a.recorded(snapshot.NetNS); err != nil {
-			return nil, false, err
-		}
+	records, err := a.records(a.config.Interfaces, snapshot.NetNS)
+	if err != nil {
+		return nil, false, err
 	}
-	well := len(names) > 0
+	well := len(records) > 0
 	var results []InterfaceResult
-	for _, name := range names {
-		r, err := a.dir.Load(name)
-		if err == nil && !r.Snapshot.NetNS.Same(snapshot.NetNS) {
-			err = errNotWired
-		}
-		if err != nil {
-			return nil, false, fmt.Errorf("%q: %w", name, err)
-		}
+	for _, r := range records {
 		result := interfaceResult(r)
 		st := a.statusOf(ctx, r, snapshot)
 		_, served := r.Lease.IPv4()

@@ -32,14 +32,8 @@ func (a *Agent) stillWired() []record.Record {
 	if err != nil {
 		return nil
 	}
-	names, _ := a.dir.List() // what cannot be read is not known
-	var wired []record.Record
-	for _, name := range names {
-		if r, err := a.dir.Load(name); err == nil && r.Snapshot.NetNS.Same(id) {
-			wired = append(wired, r)
-		}
-	}
-	return wired
+	records, _ := a.recorded(id) // what cannot be read is not known
+	return records
 }
 
 func (a *Agent) teardown(ctx context.Context) error {

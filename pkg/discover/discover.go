@@ -25,9 +25,6 @@ type Found struct {
 	Warnings []string // for people; what could not be handed out, each in one line
 }
 
-// maxMTU is the most that a tap takes: 65535 less the Ethernet header.
-const maxMTU = 65521
-
 // leastMTU is the least that DHCP option 26 can say (RFC 2132 §5.1).
 const leastMTU = 68
 
@@ -69,9 +66,9 @@ func (d *discovery) mtu(asked int) (int, error) {
 			asked, d.link.MTU, d.link.Name)
 	}
 	if asked != 0 {
-		return min(asked, maxMTU), nil
+		return min(asked, netstate.MaxTapMTU), nil
 	}
-	mtu := min(d.link.MTU, maxMTU)
+	mtu := min(d.link.MTU, netstate.MaxTapMTU)
 	for _, r := range d.snapshot.RoutesOf(d.link.Index) {
 		if least := r.MTU(); least >= leastMTU && least < mtu && r.Default() && r.Table == netstate.TableMain {
 			d.warn("the default route has an MTU of %d, and %q one of %d: the guest is told %d", least, d.link.Name, d.link.MTU, least)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/podwire/podwire/internal/golden"
 	"github.com/podwire/podwire/pkg/plan"
 	"libvirt.org/go/libvirtxml"
 )
@@ -18,7 +19,7 @@ func TestElementGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, "testdata/element/"+name+".golden", got+"\n")
+			golden.Check(t, "element/"+name+".golden", got+"\n")
 			var back libvirtxml.DomainInterface
 			if err := back.Unmarshal(got); err != nil {
 				t.Fatal(err)

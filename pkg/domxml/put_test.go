@@ -1,40 +1,22 @@
 package domxml
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podwire/podwire/internal/golden"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 	"libvirt.org/go/libvirtxml"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
-
 func pod(name string, last byte) plan.Interface {
 	return plan.Interface{
 		PodInterface: name, Binding: plan.Bridge, Bridge: plan.BridgeName(name), Tap: plan.TapName(name),
 		MAC: netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 0x01, last}, MTU: 1450, Queues: 1,
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
 	}
 }
 
@@ -63,7 +45,7 @@ func TestPutGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := mustPut(t, string(in), pod("eth0", 7), second)
-			golden(t, strings.TrimSuffix(file, ".xml")+".golden", got)
+			golden.Check(t, "put/"+strings.TrimSuffix(filepath.Base(file), ".xml")+".golden", got)
 			if again := mustPut(t, got, pod("eth0", 7), second); again != got {
 				t.Errorf("a second run changes the domain:\n%s", cmp.Diff(got, again))
 			}

@@ -27,17 +27,7 @@ func (k *Kernel) addrs(ctx context.Context) ([]netstate.Addr, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading addresses: %w", err)
 	}
-	var out []netstate.Addr
-	for _, msg := range msgs {
-		a, ok, err := parseAddr(msg)
-		if err != nil {
-			return nil, fmt.Errorf("reading addresses: %w", err)
-		}
-		if ok {
-			out = append(out, a)
-		}
-	}
-	return out, nil
+	return parseAll("addresses", msgs, parseAddr)
 }
 
 func (k *Kernel) addrsOf(ctx context.Context, link int) ([]netstate.Addr, error) {

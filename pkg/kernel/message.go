@@ -144,3 +144,18 @@ func (a attribute) mac() netstate.MAC {
 func (a attribute) carry() netstate.Attr {
 	return netstate.Attr{Type: a.kind, Data: append([]byte(nil), a.data...)}
 }
+
+// parseAll parses the messages of a dump, of which parse may leave some out.
+func parseAll[T any](what string, msgs [][]byte, parse func([]byte) (T, bool, error)) ([]T, error) {
+	var out []T
+	for _, msg := range msgs {
+		v, ok, err := parse(msg)
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", what, err)
+		}
+		if ok {
+			out = append(out, v)
+		}
+	}
+	return out, nil
+}

@@ -34,17 +34,7 @@ func (k *Kernel) routes(ctx context.Context) ([]netstate.Route, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading routes: %w", err)
 	}
-	var out []netstate.Route
-	for _, msg := range msgs {
-		r, ok, err := parseRoute(msg)
-		if err != nil {
-			return nil, fmt.Errorf("reading routes: %w", err)
-		}
-		if ok {
-			out = append(out, r)
-		}
-	}
-	return out, nil
+	return parseAll("routes", msgs, parseRoute)
 }
 
 func (k *Kernel) routesOf(ctx context.Context, link int) ([]netstate.Route, error) {

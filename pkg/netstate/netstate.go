@@ -9,6 +9,9 @@ import (
 // (INFINITY_LIFE_TIME in Linux's addrconf).
 const Forever = ^uint32(0)
 
+// MaxTapMTU is the most that a tap takes, in octets: 65535 less the Ethernet header.
+const MaxTapMTU = 65521
+
 // Values of rtnetlink that podwire branches on, from linux/rtnetlink.h and
 // linux/neighbour.h. They are repeated here so that pure packages need no
 // import of the kernel's.

@@ -70,13 +70,12 @@ func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Inter
 }
 
 // tapMTU is the link's, unless somebody asked for another: where the guest is told
-// less because of its routes, its neighbours on the link may still send more. A
-// tap takes 65535 octets less the Ethernet header.
+// less because of its routes, its neighbours on the link may still send more.
 func tapMTU(link netstate.Link, c config.Config) int {
 	if c.MTU != 0 {
 		return c.MTU
 	}
-	return min(link.MTU, 65521)
+	return min(link.MTU, netstate.MaxTapMTU)
 }
 
 // Answered are the frames of the guest that podwire answers, and that therefore
