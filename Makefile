@@ -10,7 +10,7 @@ FUZZTIME ?= 60s
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test unit short-fuzz e2e fuzz bench lint fmt update clean
+.PHONY: help install build demo test unit short-fuzz local fuzz bench lint fmt update clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ demo: install build ## boot a real VM on a real pod network, and put it back
 	@echo "building and running the demo"
 	@cd tests && ../hack/go.sh run ./cmd/demo
 
-test: build unit short-fuzz e2e ## run all tests: pure, kernel, DHCP clients, VMs
+test: build unit short-fuzz local ## run all tests: pure, kernel, DHCP clients, VMs
 	@echo "all tests passed"
 
 unit: install ## the tests of each package, kernel and namespaces included
@@ -36,7 +36,7 @@ unit: install ## the tests of each package, kernel and namespaces included
 short-fuzz: install ## each fuzz target 20000 times
 	@./hack/fuzz.sh 20000x
 
-e2e: install build ## real DHCP clients and real VMs on real pod networks
+local: install build ## real DHCP clients and real VMs on real pod networks
 	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) ./...
 
 fuzz: install ## each fuzz target for FUZZTIME (60s)

@@ -1,4 +1,4 @@
-// Package e2e holds the tests of podwire as a whole: its own programs, as they
+// Package local holds the tests of podwire as a whole: its own programs, as they
 // are built, in pods that real CNI plugins made, against real DHCP clients and
 // real guests. There is nothing in it but tests.
-package e2e
+package local
