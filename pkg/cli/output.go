@@ -58,6 +58,7 @@ type StatusResult struct {
 	Guest   *serve.Guest      `json:"guest,omitempty"`
 	PID     int               `json:"pid,omitempty"` // of the server, as it sees itself
 	Counts  map[string]uint64 `json:"counts,omitempty"`
+	Limits  []string          `json:"limits,omitempty"` // what does not work in such a pod
 }
 
 func interfaceResult(r record.Record) InterfaceResult {
@@ -143,6 +144,9 @@ func printStatus(w io.Writer, s StatusResult) {
 	fmt.Fprintf(w, "wired\t%s\n", wired)
 	for _, d := range s.Drift {
 		fmt.Fprintf(w, "drift\t%s\n", d)
+	}
+	for _, l := range s.Limits {
+		fmt.Fprintf(w, "limit\t%s\n", l)
 	}
 	if !s.Serving {
 		fmt.Fprintf(w, "serving\tno; start \"podwire serve\"\n")

@@ -51,6 +51,7 @@ type Config struct {
 
 	Connect       string        `json:"-"` // libvirt's URI
 	StartLibvirtd bool          `json:"-"`
+	Prewired      bool          `json:"-"`
 	GracePeriod   time.Duration `json:"-"`
 
 	// Given are the settings that somebody gave, in the order in which they were

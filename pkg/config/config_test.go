@@ -46,6 +46,7 @@ func TestValues(t *testing.T) {
 		{"ready-file", []string{"/run/ready"}, []string{"ready"}},
 		{"connect", []string{"qemu:///system"}, []string{""}},
 		{"start-libvirtd", []string{"true"}, []string{"maybe"}},
+		{"prewired", []string{"true", "false"}, []string{"", "yes"}},
 		{"grace-period", []string{"0", "0s", "2m"}, []string{"-1s", "x"}},
 	}
 	covered := map[string]bool{}

@@ -152,6 +152,10 @@ var fields = []Field{
 		set: boolean(func(c *Config) *bool { return &c.StartLibvirtd }), want: "true or false",
 	},
 	{
+		Name: "prewired", Group: Launcher, Usage: "others wire the pod and serve its guest (an init container and a sidecar, or the CNI plugin): wait for their state, and run the VM alone",
+		set: boolean(func(c *Config) *bool { return &c.Prewired }), want: "true or false",
+	},
+	{
 		Name: "grace-period", Group: Launcher, Arg: "DURATION", Usage: "how long the guest has to shut down after SIGTERM",
 		set: duration(func(c *Config) *durationOf { return (*durationOf)(&c.GracePeriod) }, 0, maxTimeout), want: "a duration from 0s to 24h, such as 30s",
 	},

@@ -14,6 +14,18 @@ type Binding string
 // guest takes over the pod's MAC and addresses.
 const Bridge Binding = "bridge"
 
+// Limits are what a pod of this binding cannot do, and its users would look for,
+// in words.
+func (b Binding) Limits() []string {
+	if b != Bridge {
+		return nil
+	}
+	return []string{
+		"the guest has the pod's address and the pod itself has none: what goes to the pod's own localhost (kubectl port-forward) " +
+			"does not reach the guest, and processes beside it in the pod have no network; reach the guest by the pod's address",
+	}
+}
+
 // Interface names the parts of one wired pod interface.
 type Interface struct {
 	PodInterface string       `json:"podInterface"`

@@ -56,6 +56,12 @@ var ErrDamaged = errors.New("the state file is damaged")
 // far below.
 const maxSize = 16 << 20
 
+// fileMode lets the group of the directory read the state, which holds no secret:
+// where a pod's fsGroup gives a shared directory to the group of its VM's
+// container, that container finds its tap and MAC without any capability. In a
+// directory of root's own the group is root's.
+const fileMode = 0o640
+
 // Dir is a state directory.
 type Dir string
 
@@ -182,7 +188,7 @@ func writeSynced(path string, text []byte) error {
 	if err := removeIfThere(path); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
 	if err != nil {
 		return err
 	}

@@ -45,8 +45,8 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(d.Path("eth0"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode = %v (%v), want 0600", info.Mode(), err)
+	if err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("mode = %v (%v), want 0640", info.Mode(), err)
 	}
 	if entries, _ := os.ReadDir(string(d)); len(entries) != 1 {
 		t.Errorf("the directory holds %v, want the state file alone", entries)

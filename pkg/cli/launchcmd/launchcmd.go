@@ -31,6 +31,11 @@ A domain of that name that already runs is adopted: the launcher may be restarte
 under it. So where the launcher has to give up while the domain runs, because
 libvirt is gone, it leaves the network as it is and exits with 3.
 
+With --prewired the pod's network is the work of others: of an init container that
+runs "podwire setup" and a sidecar that runs "podwire serve", or of the CNI plugin.
+The launcher then needs no capability, and with --connect qemu:///session no root:
+it reads the state directory, waits for the pod to be wired, and runs the domain.
+
 Every flag can come from the environment, as PODWIRE_ and its name (--connect is
 PODWIRE_CONNECT), and from the YAML or JSON file of --config; a flag beats the
 environment, which beats the file.
@@ -80,7 +85,7 @@ func run(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	defer agent.Close()
-	network := cli.NewInProcess(agent)
+	network := networkOf(agent, c)
 	err = launch(cmd.Context(), launcher.Options{
 		DomainXML: domain, Connect: c.Connect, StartLibvirtd: c.StartLibvirtd,
 		GracePeriod: c.GracePeriod, Timeout: c.Timeout, Log: log, Network: network,
@@ -90,6 +95,20 @@ func run(cmd *cobra.Command, args []string) error {
 		return stillWired{err} // by an earlier launcher, whose guest may still run
 	}
 	return err
+}
+
+// network is the pod's network, as this command has to do with it.
+type network interface {
+	launcher.Network
+	// Abandoned reports whether the pod is wired and nobody serves its guest.
+	Abandoned(ctx context.Context) bool
+}
+
+func networkOf(a *cli.Agent, c config.Config) network {
+	if c.Prewired {
+		return cli.NewPrewired(a)
+	}
+	return cli.NewInProcess(a)
 }
 
 func launch(ctx context.Context, o launcher.Options) error {
