@@ -12,4 +12,6 @@ require (
 
 require github.com/google/go-cmp v0.7.0
 
+require github.com/containernetworking/cni v1.3.0
+
 replace github.com/podwire/podwire => ../

@@ -8,6 +8,9 @@ import (
 )
 
 func main() {
+	if cli.IsCNI(os.Args) {
+		os.Exit(cli.CNI())
+	}
 	os.Args = cli.AsHook(os.Args)
 	os.Exit(cli.Execute(cli.NewCommand()))
 }

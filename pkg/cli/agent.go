@@ -24,6 +24,9 @@ type Agent struct {
 	log    *slog.Logger
 	kernel *kernel.Kernel
 	dir    record.Dir
+	// outside says that this process is not in the pod: host name and resolv.conf
+	// are the node's, and are no business of the pod's.
+	outside bool
 }
 
 // NewAgent returns an agent for the network namespace that the settings name.
@@ -104,6 +107,16 @@ func (a *Agent) recorded(id netstate.Identity) ([]record.Record, error) {
 // records returns those of the named interfaces, or where none is named of all
 // that have one.
 func (a *Agent) records(names []string, id netstate.Identity) ([]record.Record, error) {
+	records, err := a.asRecorded(names, id)
+	for i := range records {
+		if err == nil {
+			records[i], err = a.complete(records[i])
+		}
+	}
+	return records, err
+}
+
+func (a *Agent) asRecorded(names []string, id netstate.Identity) ([]record.Record, error) {
 	if len(names) == 0 {
 		return a.recorded(id)
 	}

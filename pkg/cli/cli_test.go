@@ -17,6 +17,9 @@ func TestMain(m *testing.M) {
 }
 
 func podwire() {
+	if IsCNI(os.Args) {
+		os.Exit(CNI())
+	}
 	os.Args = AsHook(os.Args)
 	os.Exit(Execute(NewCommand()))
 }

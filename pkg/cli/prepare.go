@@ -39,7 +39,10 @@ func (a *Agent) prepare(ctx context.Context) ([]job, error) {
 // current is as prepare, but takes what is wired as it is, whatever today's
 // settings would make of it.
 func (a *Agent) current(ctx context.Context) ([]job, error) {
-	return a.each(ctx, func(_ netstate.Snapshot, r record.Record) (job, error) { return job{record: r, done: true}, nil })
+	return a.each(ctx, func(_ netstate.Snapshot, r record.Record) (job, error) {
+		r, err := a.complete(r)
+		return job{record: r, done: true}, err
+	})
 }
 
 // each makes the job of each pod interface: those that are named, or those that
@@ -100,7 +103,11 @@ func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, e
 	if err != nil {
 		return job{}, err
 	}
-	host, warnings := a.host(c)
+	var host discover.Host
+	var warnings []string
+	if !a.outside {
+		host, warnings = a.host(c)
+	}
 	found, err := discover.Discover(s, links[0], host, c)
 	if err != nil {
 		return job{}, err
@@ -109,10 +116,38 @@ func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, e
 	if err != nil {
 		return job{}, err
 	}
-	return job{record: record.Record{
+	r := record.Record{
 		Version: record.Version, Phase: record.Recorded, Config: c, Snapshot: s,
-		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, Warnings: append(warnings, found.Warnings...),
-	}}, nil
+		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, HostUnknown: a.outside,
+	}
+	if !a.outside {
+		r.Warnings = append(warnings, found.Warnings...)
+	}
+	return job{record: r}, nil
+}
+
+// complete works out again what the guest is told, of a pod that was wired from
+// outside: with the host name and resolv.conf that are seen in here.
+func (a *Agent) complete(r record.Record) (record.Record, error) {
+	if !r.HostUnknown || a.outside {
+		return r, nil
+	}
+	j, err := a.fresh(r.Snapshot, r.Interface.PodInterface, a.config.Over(r.Config))
+	if err != nil {
+		return r, err
+	}
+	if j.record.Interface != r.Interface {
+		return r, errOtherWiring(r.Interface.PodInterface)
+	}
+	server := r.Lease.Server // which the filters of the wiring are for
+	r.Lease, r.Warnings = j.record.Lease, j.record.Warnings
+	r.Lease.Server = server
+	return r, nil
+}
+
+// errOtherWiring refuses settings that would change what is wired.
+func errOtherWiring(name string) error {
+	return fmt.Errorf("%q is wired already, with other settings; run \"podwire teardown\" first, or leave the new ones out", name)
 }
 
 // again plans an interface that has a record: from what the kernel held before
@@ -129,7 +164,7 @@ func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
 		return job{}, err
 	}
 	if j.record.Interface != r.Interface || j.record.Steps.String() != r.Steps.String() {
-		return job{}, fmt.Errorf("%q is wired already, with other settings; run \"podwire teardown\" first, or leave the new ones out", name)
+		return job{}, errOtherWiring(name)
 	}
 	// The recorded steps are what was done, so they stay to the letter.
 	j.record.Steps, j.record.Phase = r.Steps, r.Phase

@@ -40,7 +40,7 @@ func NewCommand() *cobra.Command {
 	}
 	root.AddCommand(
 		inspectCommand(), planCommand(), setupCommand(), serveCommand(), prestartCommand(),
-		statusCommand(), teardownCommand(), domainCommand(), hookCommand(), doctorCommand(),
+		statusCommand(), teardownCommand(), domainCommand(), hookCommand(), doctorCommand(), cniCommand(),
 	)
 	return root
 }

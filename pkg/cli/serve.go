@@ -129,6 +129,11 @@ func (a *Agent) wired(names []string) ([]record.Record, error) {
 func (a *Agent) openService(ctx context.Context, r record.Record) (*service, error) {
 	s := &service{name: r.Interface.PodInterface, netns: r.Snapshot.NetNS, open: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(ctx)
+	if r.HostUnknown { // nobody has said them yet
+		for _, w := range r.Warnings {
+			a.log.Warn(w, "link", s.name)
+		}
+	}
 	tap := r.Interface.Tap
 	s.server = serve.New(serve.Options{
 		Tap: tap, Lease: r.Lease, Log: a.log.With("link", s.name),
@@ -156,6 +161,9 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 		}
 	case serve.OpReload:
 		r, err := a.dir.Load(s.name)
+		if err == nil {
+			r, err = a.complete(r)
+		}
 		if err != nil {
 			return nil, err
 		}

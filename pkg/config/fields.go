@@ -57,7 +57,7 @@ var fields = []Field{
 	},
 	{
 		Name: "state-dir", Arg: "DIR", Usage: "where the state of each interface is kept; a tmpfs that lives as long as the pod",
-		set: setStateDir, want: "an absolute path of at most 80 characters",
+		set: setStateDir, want: "an absolute path of at most 86 characters",
 	},
 	{
 		Name: "netns", Arg: "PATH", Usage: "work inside this network namespace, such as /run/netns/pod or /proc/PID/ns/net",

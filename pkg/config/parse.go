@@ -29,9 +29,10 @@ const (
 	// one (RFC 2131 §3.3).
 	maxLease = (math.MaxUint32 - 1) * time.Second
 
-	// maxStateDir leaves room for a socket's name in the 107 octets of a Unix
-	// socket's path.
-	maxStateDir = 80
+	// maxStateDir leaves room for a socket's name, 15 letters of interface and
+	// ".sock", in the 107 octets of a Unix socket's path. What a node keeps of a
+	// pod, below the name of its 64 letters, just fits.
+	maxStateDir = 86
 
 	maxID = math.MaxUint32 - 1 // the last one means "no change" to the kernel
 )

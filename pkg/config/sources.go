@@ -3,7 +3,6 @@ package config
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -93,25 +92,7 @@ func FromFile(path string, text []byte) ([]Setting, error) {
 	if err := d.Decode(&keys); err != nil {
 		return nil, fmt.Errorf("%s: want a mapping of settings, such as \"mtu: 1400\"", name)
 	}
-	var out []Setting
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if _, ok := fieldByName(key); !ok {
-			return nil, &Error{Source: name, Value: key, Want: "a setting: " + names()}
-		}
-	}
-	for _, f := range fields {
-		value, ok := keys[f.Name]
-		if !ok {
-			continue
-		}
-		source := name + ": " + f.Name
-		values, ok := scalars(value)
-		if !ok {
-			return nil, &Error{Source: source, Value: fmt.Sprint(value), Want: f.want}
-		}
-		out = append(out, Setting{Field: f.Name, Source: source, Values: values})
-	}
-	return out, nil
+	return fromKeys(name, keys, names())
 }
 
 // scalars returns a scalar, or a list of them, as texts.
@@ -132,12 +113,12 @@ func scalars(value any) ([]string, bool) {
 	return out, len(out) > 0
 }
 
-func names() string {
+func names() []string {
 	all := make([]string, len(fields))
 	for i, f := range fields {
 		all[i] = f.Name
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
 func oneLine(err error) string {

@@ -47,6 +47,10 @@ type Record struct {
 	Interface plan.Interface    `json:"interface"`
 	Steps     plan.Steps        `json:"steps"`
 	Warnings  []string          `json:"warnings,omitempty"`
+	// HostUnknown says that the pod was wired from outside, where its host name and
+	// resolv.conf could not be seen: the lease lacks them, and what there is to warn
+	// of is not known yet.
+	HostUnknown bool `json:"hostUnknown,omitempty"`
 }
 
 // ErrDamaged says that a state file is there and cannot be used.

@@ -1,0 +1,381 @@
+package cniplugin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/podwire/podwire/tests/checkout"
+	"github.com/podwire/podwire/tests/pod"
+)
+
+const (
+	// cniVersion is the newest that the plugins of all supported distributions speak.
+	cniVersion = "0.4.0"
+
+	uid        = "0b0e5e0e-7c0f-4f5e-9a53-2a1f6b5c9d11"
+	resolvConf = "search default.svc.cluster.local\nnameserver 10.96.0.10\n"
+	podDir     = "/var/lib/kubelet/pods/" + uid
+	volume     = podDir + "/volumes/kubernetes.io~empty-dir/podwire"
+	stateDir   = "/run/podwire/cni"
+)
+
+// firsts are the plugins that make the pod's interface. With ipMasq they leave
+// rules behind that they find again by the pod's address.
+var firsts = map[string]string{
+	"bridge": `{"type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "ipMasq": true, "mtu": 1450,
+		"ipam": {"type": "host-local", "dataDir": "/run/cni/ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]]}}`,
+	"ptp": `{"type": "ptp", "ipMasq": true, "mtu": 1450,
+		"ipam": {"type": "host-local", "dataDir": "/run/cni/ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}}`,
+}
+
+const entry = `{"type": "podwire", "capabilities": {"io.kubernetes.cri.pod-annotations": true}}`
+
+// asking are the annotations of a pod that asks to be wired.
+func asking(more ...string) map[string]string {
+	a := map[string]string{"podwire.io/wire": "true", "podwire.io/tap-owner": "107:107"}
+	for i := 0; i < len(more); i += 2 {
+		a["podwire.io/"+more[i]] = more[i+1]
+	}
+	return a
+}
+
+// world is a node with a container runtime.
+type world struct {
+	ctx  context.Context
+	dir  checkout.Dir
+	node *pod.Node
+	cni  *libcni.CNIConfig
+	path []string
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("making namespaces takes root")
+		}
+		t.Skip("making namespaces takes root")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	w := &world{ctx: ctx}
+	var err error
+	if w.dir, err = checkout.Find(); err != nil {
+		t.Fatal(err)
+	}
+	if w.node, err = pod.NewNode(ctx, w.dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.node.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	program, err := w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.path = []string{filepath.Dir(program), "/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"}
+	w.cni = libcni.NewCNIConfigWithCacheDir(w.path, t.TempDir(), &onNode{Space: w.node.Space})
+	return w
+}
+
+// onNode runs plugins in the node's namespaces.
+type onNode struct {
+	*pod.Space
+	version.PluginDecoder
+}
+
+func (n *onNode) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(ctx, path)
+	cmd.Env, cmd.Stdin, cmd.Stderr = environ, bytes.NewReader(stdin), &stderr
+	out, err := n.RunCmd(cmd)
+	if err == nil {
+		return []byte(out), nil
+	}
+	var said types.Error
+	if json.Unmarshal([]byte(out), &said) == nil && said.Msg != "" {
+		return nil, &said
+	}
+	return nil, fmt.Errorf("%w: %s %s", err, out, &stderr)
+}
+
+func (n *onNode) FindInPath(plugin string, paths []string) (string, error) {
+	return invoke.FindInPath(plugin, paths)
+}
+
+// container is a pod's sandbox.
+type container struct {
+	*pod.Pod
+	w    *world
+	list *libcni.NetworkConfigList
+	rt   *libcni.RuntimeConf
+}
+
+// sandbox makes one with no interface but lo, as a runtime does before it calls
+// the plugins; annotations are the pod's.
+func (w *world) sandbox(t *testing.T, first, entry, cniVersion string, annotations map[string]string) *container {
+	t.Helper()
+	const name = "vm-0"
+	space, err := pod.NewSpace(name, w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { space.Close() })
+	netns := "/run/netns/" + name
+	w.bind(t, space, netns)
+	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{"cniVersion": %q, "name": "pods", "plugins": [%s, %s]}`, cniVersion, firsts[first], entry))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &container{
+		Pod: &pod.Pod{Space: space}, w: w, list: list,
+		rt: &libcni.RuntimeConf{
+			ContainerID: strings.Repeat("c0ffee00", 8), NetNS: netns, IfName: "eth0",
+			Args: [][2]string{
+				{"IgnoreUnknown", "1"},
+				{"K8S_POD_NAMESPACE", "default"},
+				{"K8S_POD_NAME", name},
+				{"K8S_POD_UID", uid},
+			},
+			CapabilityArgs: map[string]any{"io.kubernetes.cri.pod-annotations": annotations},
+		},
+	}
+}
+
+// sandboxList is a list of the first plugin alone.
+func (w *world) sandboxList(t *testing.T, first, cniVersion string) *libcni.NetworkConfigList {
+	t.Helper()
+	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{"cniVersion": %q, "name": "pods", "plugins": [%s]}`, cniVersion, firsts[first]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// addPodwire calls podwire alone, on the result of a list before it.
+func (c *container) addPodwire(t *testing.T, before *libcni.NetworkConfigList) error {
+	t.Helper()
+	rt := *c.rt
+	rt.NetNS = "/run/netns/" + c.Name()
+	previous, err := c.w.cni.GetNetworkListCachedResult(before, &rt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf, err := libcni.InjectConf(c.list.Plugins[1], map[string]any{
+		"name": c.list.Name, "cniVersion": c.list.CNIVersion, "prevResult": previous, "runtimeConfig": c.rt.CapabilityArgs,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.w.cni.AddNetwork(c.w.ctx, conf, c.rt)
+	return err
+}
+
+// links are those of the pod.
+func (c *container) links(t *testing.T) string {
+	t.Helper()
+	out, err := c.Run(c.w.ctx, "ls", "/sys/class/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := strings.Fields(out)
+	slices.SortFunc(names, func(a, b string) int { return strings.Compare(b, a) })
+	return strings.Join(names, " ")
+}
+
+// serve runs "podwire serve" in the pod until the function is called, and returns
+// when it answers.
+func (c *container) serve(t *testing.T, program string) func() {
+	t.Helper()
+	var log pod.Log
+	cmd := exec.Command(program, "serve", "--ready-file", "/run/ready")
+	cmd.Stderr = &log
+	if err := c.Start(cmd); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		if _, err := c.ReadFile("/run/ready"); err == nil {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("podwire serve ended: %v\n%s", err, log.String())
+		case <-c.w.ctx.Done():
+			t.Fatalf("podwire serve is not ready\n%s", log.String())
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return func() {
+		_ = cmd.Process.Kill() // it may have ended
+		<-ended
+	}
+}
+
+// speaks reports whether a plugin speaks a version of the specification.
+func (w *world) speaks(t *testing.T, plugin, version string) bool {
+	t.Helper()
+	info, err := w.cni.GetVersionInfo(w.ctx, plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Contains(info.SupportedVersions(), version)
+}
+
+// bind gives a pod's namespace a path on the node.
+func (w *world) bind(t *testing.T, space *pod.Space, path string) {
+	t.Helper()
+	file, err := os.Open(space.NetNS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := w.node.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(w.ctx, "mount", "--no-canonicalize", "--bind", "/proc/self/fd/3", path)
+	cmd.ExtraFiles = []*os.File{file}
+	if _, err := w.node.RunCmd(cmd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs a command on the node.
+func (w *world) run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := w.node.Run(w.ctx, name, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// makeVolume makes the pod's emptyDir, as the kubelet does for an fsGroup.
+func (w *world) makeVolume(t *testing.T) {
+	t.Helper()
+	w.run(t, "mkdir", "-p", volume)
+	w.run(t, "chown", "0:107", volume)
+	w.run(t, "chmod", "2777", volume)
+}
+
+func (c *container) add() (*current.Result, error) {
+	r, err := c.w.cni.AddNetworkList(c.w.ctx, c.list, c.rt)
+	if err != nil {
+		return nil, err
+	}
+	return current.GetResult(r)
+}
+
+func (c *container) mustAdd(t *testing.T) *current.Result {
+	t.Helper()
+	r, err := c.add()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (c *container) del() error { return c.w.cni.DelNetworkList(c.w.ctx, c.list, c.rt) }
+
+func (c *container) mustDel(t *testing.T) {
+	t.Helper()
+	if err := c.del(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// call calls podwire alone, as the specification says, in its newest version, which
+// the plugins of distributions do not speak yet. More are further fields of the
+// configuration.
+func (c *container) call(t *testing.T, command string, more map[string]any) error {
+	t.Helper()
+	program, err := c.w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := map[string]any{"cniVersion": "1.1.0", "name": c.list.Name, "type": "podwire"}
+	maps.Copy(conf, more)
+	text, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	environ := []string{
+		"CNI_COMMAND=" + command, "CNI_PATH=/usr/lib/cni", "CNI_CONTAINERID=" + c.rt.ContainerID,
+		"CNI_NETNS=" + c.rt.NetNS, "CNI_IFNAME=" + c.rt.IfName, "PATH=" + os.Getenv("PATH"),
+	}
+	_, err = (&onNode{Space: c.w.node.Space}).ExecPlugin(c.w.ctx, program, text, environ)
+	return err
+}
+
+// dump is all there is of the pod's network.
+func (c *container) dump(t *testing.T) []string {
+	t.Helper()
+	text, err := c.Dump(c.w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(text, "\n")
+}
+
+// rules are the node's rules of iptables that name an address of the pods.
+func (w *world) rules(t *testing.T) string {
+	t.Helper()
+	var rules []string
+	for line := range strings.Lines(w.run(t, "iptables-save")) {
+		if strings.Contains(line, "10.244.1.") || strings.Contains(line, "CNI-") {
+			rules = append(rules, line)
+		}
+	}
+	return strings.Join(rules, "")
+}
+
+// left is what podwire left on the node.
+func (w *world) left(t *testing.T) string {
+	t.Helper()
+	out, err := w.node.Run(w.ctx, "find", stateDir, "-mindepth", "1")
+	if err != nil {
+		return "" // not even the directory
+	}
+	return out
+}
+
+func podIP(t *testing.T, r *current.Result) netip.Prefix {
+	t.Helper()
+	if len(r.IPs) != 1 {
+		t.Fatalf("addresses: %v", r.IPs)
+	}
+	return netip.MustParsePrefix(r.IPs[0].Address.String())
+}
+
+// wantCode checks the code of a plugin's error, and that it says something.
+func wantCode(t *testing.T, err error, code uint, text string) {
+	t.Helper()
+	var failed *types.Error
+	if !errors.As(err, &failed) {
+		t.Fatalf("err = %v, want an error of CNI with the code %d", err, code)
+	}
+	if failed.Code != code || !strings.Contains(failed.Error(), text) {
+		t.Errorf("err = %d %v, want %d and %q", failed.Code, failed, code, text)
+	}
+}
