@@ -38,8 +38,21 @@ const (
 	progress = 5 * time.Second
 )
 
+// ownDaemon keeps libvirt's client, in session mode, from starting a daemon by
+// itself where none answers: nobody would end that one, or collect what it leaves
+// behind in a container.
+func (l *link) ownDaemon() error {
+	if !l.wanted {
+		return nil
+	}
+	return os.Setenv("LIBVIRT_AUTOSTART", "0")
+}
+
 // open connects, and tries until ctx ends. It never dials twice at a time.
 func (l *link) open(ctx context.Context) (hypervisor, error) {
+	if err := l.ownDaemon(); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	said := time.Time{}
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {

@@ -15,6 +15,7 @@ type Domain struct {
 	Image   Image
 	Accel   string   // kvm or tcg
 	Console string   // path of a unix socket that somebody listens on
+	Log     string   // path that the console is appended to, in place of Console
 	Ask     []string // for the guest's kernel command line, such as podwire.show=1
 }
 
@@ -40,9 +41,15 @@ var domainXML = template.Must(template.New("domain").Funcs(template.FuncMap{"tex
   <on_crash>destroy</on_crash>
   <devices>
     <controller type='usb' model='none'/>
+{{- if .Log}}
+    <serial type='file'>
+      <source path='{{text .Log}}' append='on'/>
+    </serial>
+{{- else}}
     <serial type='unix'>
       <source mode='connect' path='{{text .Console}}'/>
     </serial>
+{{- end}}
     <memballoon model='none'/>
   </devices>
 </domain>

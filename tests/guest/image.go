@@ -18,7 +18,7 @@ type Image struct {
 	Initrd string // path of the root file system
 }
 
-//go:embed init dhcp leased try-ping
+//go:embed init dhcp leased try-ping index.cgi run install
 var scripts embed.FS
 
 // Build makes the image from the packages that hack/install.sh unpacked below
@@ -46,7 +46,9 @@ func Build(dir checkout.Dir) (Image, error) {
 // initrd returns the guest's root file system.
 func initrd(dir checkout.Dir) ([]byte, error) {
 	var archive cpio
-	for _, name := range []string{"bin", "dev", "etc", "modules", "proc", "run", "sys", "tmp"} {
+	for _, name := range []string{
+		"bin", "dev", "etc", "modules", "proc", "run", "sys", "tmp", "www", "www/cgi-bin", "control", "control/cgi-bin",
+	} {
 		archive.dir(name)
 	}
 	if err := addBusybox(&archive, dir); err != nil {
@@ -55,7 +57,9 @@ func initrd(dir checkout.Dir) ([]byte, error) {
 	if err := addModules(&archive, dir); err != nil {
 		return nil, err
 	}
-	for _, path := range []string{"init", "bin/dhcp", "bin/leased", "bin/try-ping"} {
+	for _, path := range []string{
+		"init", "bin/dhcp", "bin/leased", "bin/try-ping", "www/cgi-bin/index.cgi", "control/cgi-bin/run",
+	} {
 		script, err := scripts.ReadFile(filepath.Base(path))
 		if err != nil {
 			return nil, err
@@ -67,25 +71,36 @@ func initrd(dir checkout.Dir) ([]byte, error) {
 
 // addBusybox adds busybox, under all of its names.
 func addBusybox(archive *cpio, dir checkout.Dir) error {
-	path, err := dir.Busybox()
-	if err != nil {
-		return err
-	}
-	content, err := os.ReadFile(path)
+	content, names, err := busybox(dir)
 	if err != nil {
 		return err
 	}
 	archive.file("bin/busybox", 0o755, content)
-	applets, err := exec.Command(path, "--list").Output()
-	if err != nil {
-		return fmt.Errorf("listing the commands of busybox: %w", err)
-	}
-	for _, name := range strings.Fields(string(applets)) {
-		if name != "busybox" {
-			archive.symlink("bin/"+name, "busybox")
-		}
+	for _, name := range names {
+		archive.symlink("bin/"+name, "busybox")
 	}
 	return nil
+}
+
+// busybox returns the program and the names of its commands.
+func busybox(dir checkout.Dir) (program []byte, names []string, err error) {
+	path, err := dir.Busybox()
+	if err != nil {
+		return nil, nil, err
+	}
+	if program, err = os.ReadFile(path); err != nil {
+		return nil, nil, err
+	}
+	list, err := exec.Command(path, "--list").Output()
+	if err != nil {
+		return nil, nil, fmt.Errorf("listing the commands of busybox: %w", err)
+	}
+	for _, name := range strings.Fields(string(list)) {
+		if name != "busybox" {
+			names = append(names, name)
+		}
+	}
+	return program, names, nil
 }
 
 // addModules adds the modules, and in modules/order the order to load them in.
