@@ -10,10 +10,14 @@ FUZZTIME ?= 60s
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test unit short-fuzz local fuzz bench lint fmt update clean
+.PHONY: help install build demo test unit short-fuzz local fuzz bench lint update clean
+.PHONY: images cluster load cluster-down e2e e2e-offline
+
+# What a cluster is made of: with OFFLINE=1, without a registry (docs/kubernetes.md).
+ENGINE   := $(if $(OFFLINE),cluster)
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## install what building and testing need
 	@./hack/install.sh build test
@@ -32,12 +36,34 @@ test: build unit short-fuzz local ## run all tests: pure, kernel, DHCP clients, 
 
 unit: install ## the tests of each package, kernel and namespaces included
 	$(GO) test $(TAGS) -race -shuffle=on $(TESTFLAGS) ./...
+	cd hack/kind/programs && ../../go.sh test $(TESTFLAGS) ./...
 
 short-fuzz: install ## each fuzz target 20000 times
 	@./hack/fuzz.sh 20000x
 
 local: install build ## real DHCP clients and real VMs on real pod networks
 	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) ./...
+
+images: ## build the container images
+	@./hack/install.sh build guest $(ENGINE)
+	@./images/build.sh
+
+cluster: ## make a kind cluster of two nodes
+	@./hack/install.sh build $(ENGINE)
+	@./hack/kind/cluster.sh create
+
+load: ## give the images to the cluster's nodes
+	@./hack/kind/cluster.sh load localhost/podwire:dev localhost/podwire-launcher:dev localhost/podwire-guest:dev
+
+cluster-down: ## remove the cluster
+	@./hack/kind/with.sh --down
+
+e2e: ## VM pods in kind clusters: every shape on every pod network
+	@./hack/install.sh build guest $(ENGINE)
+	@./hack/e2e.sh
+
+e2e-offline: ## the same without a registry
+	@$(MAKE) --no-print-directory e2e OFFLINE=1
 
 fuzz: install ## each fuzz target for FUZZTIME (60s)
 	@./hack/fuzz.sh $(FUZZTIME)

@@ -3,14 +3,15 @@
 # from the distribution's own packages:
 #
 #   build  a C compiler, make, git, a Go
-#   test   real DHCP clients and servers, CNI plugins, libvirt and QEMU, and,
-#          unpacked below build/pkg, a kernel and a busybox for the guest
+#   guest  a kernel and a busybox for the guest, unpacked below build/pkg
+#   test   that, and real DHCP clients and servers, CNI plugins, libvirt and QEMU
+#   cluster  a container engine, and what makes the root file systems of images
 #   lint   shellcheck
 #
-# It does nothing, fast, where nothing is missing. No daemon is started, and
-# libvirt's are not enabled. What a machine should not get as a package (a kernel; a busybox that
-# would replace its own; a DHCP client that ifupdown would use from then on) is
-# only unpacked.
+# It does nothing, fast, where nothing is missing. No daemon is started or enabled.
+# What a machine should not get as a package (a kernel; a busybox that would
+# replace its own; a DHCP client that ifupdown would use from then on) is only
+# unpacked.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,8 +31,18 @@ debian() {
 	) && command -v dpkg-query >/dev/null
 }
 
+# debian_from N reports whether this is Debian N or later.
+debian_from() {
+	(
+		# shellcheck source=/dev/null
+		. /etc/os-release
+		[ "$ID" = debian ] && [ "${VERSION_ID:-99}" -ge "$1" ]
+	)
+}
+
 # packages GROUP prints the packages of a group.
 packages() {
+	local each
 	case $1 in
 	build)
 		echo ca-certificates gcc libc6-dev make git
@@ -45,6 +56,16 @@ packages() {
 		*) echo qemu-system-x86 ;;
 		esac
 		;;
+	cluster)
+		echo mmdebstrap iproute2 iptables util-linux
+		# A Docker of somebody else's is as good, and its packages conflict with these.
+		for each in dockerd containerd runc docker; do
+			command -v "$each" >/dev/null && continue
+			echo docker.io containerd runc
+			! debian_from 13 || echo docker-cli # a package of its own since
+			break
+		done
+		;;
 	lint) echo shellcheck ;;
 	esac
 }
@@ -53,9 +74,10 @@ packages() {
 by_hand() {
 	case $1 in
 	build) echo "gcc, the C library's headers, make, git, Go 1.21 or later" ;;
+	guest) echo "a static busybox, dhclient, a kernel and its modules, unpacked below $unpacked" ;;
 	test) echo "ip, nft, dnsmasq, systemd-networkd, strace, the CNI plugins bridge, ptp and host-local, libvirtd with" \
-		"its QEMU driver, qemu-system-$(uname -m); and dhclient, a static busybox, a kernel" \
-		"and its modules, unpacked below $unpacked" ;;
+		"its QEMU driver, qemu-system-$(uname -m); and $(by_hand guest)" ;;
+	cluster) echo "dockerd, containerd, runc, docker, mmdebstrap, ip, iptables, nsenter" ;;
 	lint) echo "shellcheck" ;;
 	esac
 }
@@ -106,13 +128,13 @@ release_daemons() {
 # at_boot prints what systemd starts at boot.
 at_boot() { find /etc/systemd/system -path '*.wants/*' -printf '%f\n' 2>/dev/null | sort -u; }
 
-# disable_libvirt BEFORE keeps systemd from starting at the next boot what libvirt's
-# packages have added to what was started BEFORE; podwire starts a libvirtd of
-# its own.
-disable_libvirt() {
+# disable_daemons BEFORE keeps systemd from starting at the next boot what libvirt's
+# and Docker's packages have added to what was started BEFORE; podwire's tests
+# start their own.
+disable_daemons() {
 	local each
 	for each in $(comm -13 <(echo "$1") <(at_boot)); do
-		case $each in *virt*) systemctl disable --quiet "$each" >/dev/null 2>&1 || true ;; esac
+		case $each in *virt* | docker.* | containerd.*) systemctl disable --quiet "$each" >/dev/null 2>&1 || true ;; esac
 	done
 }
 
@@ -127,7 +149,7 @@ install_packages() {
 		-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
 		install --no-install-recommends "$@"
 	release_daemons
-	disable_libvirt "$before"
+	disable_daemons "$before"
 }
 
 # depends PACKAGE PATTERN prints those of a package's dependencies that match.
@@ -181,22 +203,23 @@ progress() {
 need_root() { [ "$(id -u)" -eq 0 ] || die "missing: $1; run this as root"; }
 
 group() {
-	local want
-	# shellcheck disable=SC2046 # one word a package
-	mapfile -t want < <(missing $(packages "$1"))
+	local want packages
+	packages=$(packages "$1")
+	# shellcheck disable=SC2086 # one word a package
+	mapfile -t want < <([ -z "$packages" ] || missing $packages)
 	if [ ${#want[@]} -gt 0 ]; then
 		need_root "${want[*]}"
 		progress "$1: ${want[*]}" install_packages "${want[@]}"
 	fi
-	if [ "$1" = test ] && [ ! -d "$unpacked" ]; then
+	if { [ "$1" = test ] || [ "$1" = guest ]; } && [ ! -d "$unpacked" ]; then
 		need_root "the guest's kernel, busybox and a DHCP client in $unpacked"
 		progress "$1: unpacking a kernel, busybox and dhclient below build/pkg" unpack
 	fi
 }
 
-[ $# -gt 0 ] || die "usage: hack/install.sh build|test|lint ..."
+[ $# -gt 0 ] || die "usage: hack/install.sh build|guest|test|cluster|lint ..."
 for each in "$@"; do
-	case $each in build | test | lint) ;; *) die "no such group: $each" ;; esac
+	case $each in build | guest | test | cluster | lint) ;; *) die "no such group: $each" ;; esac
 done
 if ! debian; then
 	say "this is neither Debian nor Ubuntu; install by hand:"

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# e2e.sh runs the tests of a cluster, in kind clusters of its own: of kind's node
+# image, or with OFFLINE=1 of ours, which needs no registry.
+#
+# The first cluster is made by the commands of docs/kubernetes.md, and takes all the
+# tests; one for each further pod network takes those of the traffic. A cluster
+# that fails is kept, and build/e2e has what is known of it.
+#
+#   LAYOUTS="ptp bridge flannel"  the pod networks
+#   SHAPES=launcher,split,...     the kinds of VM pod
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+page=docs/kubernetes.md
+read -ra layouts <<<"${LAYOUTS:-ptp bridge flannel}"
+artifacts=build/e2e
+tests=build/e2e.test
+
+say() { echo "e2e: $*" >&2; }
+
+# run NAME ARGUMENT... runs the tests, from where relative paths are those of go test.
+run() {
+	local name=$1
+	shift
+	say "$name"
+	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m \
+		-artifacts "$artifacts" -shapes "${SHAPES:-launcher,split,hook,chained}" "$@")
+}
+
+# collect keeps the nodes' own logs of what has failed.
+collect() {
+	local code=$?
+	[ "$code" -ne 0 ] || return 0
+	hack/kind/with.sh kind export logs --name podwire "$artifacts/nodes" >/dev/null 2>&1 || true
+	say "failed; the cluster is kept for you to look at, and $artifacts has its logs"
+	say "make cluster-down removes it"
+}
+
+rm -rf "$artifacts"
+mkdir -p "$artifacts"
+# The image of another version than the one under test would pass, or fail, for it.
+(cd tests && ../hack/go.sh test -c -tags e2e -o "../$tests" ./e2e)
+hack/kind/with.sh --down
+trap collect EXIT
+
+# The page is for people, who type its commands outside of the engine's network.
+export LAYOUT=${layouts[0]}
+within=(env "PATH=$PWD/hack/kind/path:$PATH")
+run "the commands of $page" -test.run '^TestQuickstart$' -docs "$page"
+within=("$PWD/hack/kind/with.sh")
+run "all tests, layout $LAYOUT" -test.skip '^TestQuickstart$' -layout "$LAYOUT" -restart-node 'docker restart'
+
+for LAYOUT in "${layouts[@]:1}"; do
+	export LAYOUT
+	hack/kind/cluster.sh delete
+	make cluster load
+	run "traffic, layout $LAYOUT" -test.skip '^TestQuickstart$' -layout "$LAYOUT" -suite traffic
+done
+hack/kind/with.sh --down
+cat "$artifacts"/table-*.txt
+say "all tests passed"
