@@ -14,7 +14,7 @@ TESTFLAGS ?=
 .PHONY: images cluster load cluster-down e2e e2e-offline
 
 # What a cluster is made of: with OFFLINE=1, without a registry (docs/kubernetes.md).
-ENGINE   := $(if $(OFFLINE),cluster)
+ENGINE   := $(if $(filter 1,$(OFFLINE)),cluster)
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

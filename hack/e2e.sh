@@ -23,7 +23,7 @@ run() {
 	local name=$1
 	shift
 	say "$name"
-	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m \
+	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m -test.parallel=4 \
 		-artifacts "$artifacts" -shapes "${SHAPES:-launcher,split,hook,chained}" "$@")
 }
 
@@ -38,9 +38,8 @@ collect() {
 
 rm -rf "$artifacts"
 mkdir -p "$artifacts"
-# The image of another version than the one under test would pass, or fail, for it.
 (cd tests && ../hack/go.sh test -c -tags e2e -o "../$tests" ./e2e)
-hack/kind/with.sh --down
+! hack/kind/cluster.sh exists || { say "there is a cluster already; make cluster-down removes it" && exit 1; }
 trap collect EXIT
 
 # The page is for people, who type its commands outside of the engine's network.

@@ -48,7 +48,7 @@ on_exit() {
 		echo "failed:" >&2
 		tail -n 60 "$log" >&2
 	fi
-	rm -f "$log" "$cache"/base-*.tar.$$
+	rm -rf "$log" "$sources" "$cache"/base-*.tar.$$
 	exit "$code"
 }
 
@@ -88,31 +88,18 @@ guest() {
 # same_times PATH... sets all times below to SOURCE_DATE_EPOCH.
 same_times() { find "$@" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
 
-# sources prints this machine's own archives of its own distribution, and no third
-# party's: those whose key is the distribution's.
-sources() {
-	local each
-	for each in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list.d/ubuntu.sources /etc/apt/sources.list; do
-		if [ -s "$each" ] && grep -qE '^(URIs:|deb )' "$each"; then
-			echo "$each"
-			return
-		fi
-	done
-	die "no package archives in /etc/apt: neither debian.sources, ubuntu.sources nor sources.list"
-}
-
 # offline_base leaves in $base the name of an image that has all packages.
 offline_base() {
-	[ "$arch" = "$host" ] || die "OFFLINE=1 builds for this machine's own architecture, $host"
 	command -v mmdebstrap >/dev/null || die "missing: mmdebstrap"
-	local list suite key tar
-	list=$(sources)
+	local suite key tar
+	hack/sources.sh "$sources"
 	# shellcheck source=/dev/null
 	suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-	# Its inputs, with the versions that the archives have today.
+	# Its inputs, with the versions that the archives have today of what is wanted;
+	# newer ones of what that depends on come along with those.
 	key=$({
 		sed -n '/^offline_base/,/^}/p; /^debootstrap/,/^}/p' images/build.sh
-		cat "$list"
+		cat "$sources"/*
 		# shellcheck disable=SC2046 # one word a package
 		apt-cache policy $(sh images/podwire-launcher/system.sh list "$arch") base-files libc6 2>/dev/null |
 			grep -E '^[^ ]|Candidate'
@@ -121,20 +108,20 @@ offline_base() {
 	base=localhost/podwire-base:$suite-$key
 	tar=$cache/base-$suite-$arch-$key.tar
 	if ! docker image inspect "$base" >/dev/null 2>&1; then
-		[ -s "$tar" ] || progress "a base image of $suite, from its package archives" debootstrap "$suite" "$list" "$tar"
+		[ -s "$tar" ] || progress "a base image of $suite, from its package archives" debootstrap "$suite" "$tar"
 		progress "importing the base image" docker import "$tar" "$base"
 	fi
 }
 
-# debootstrap SUITE SOURCES TAR makes a root file system with the packages.
+# debootstrap SUITE TAR makes a root file system with the packages.
 debootstrap() {
-	local include tmp=$3.$$
+	local include tmp=$2.$$
 	include=$(sh images/podwire-launcher/system.sh list "$arch" | tr '\n ' ',,')
 	rm -f "$cache"/base-*
 	# usrmerge would bring in all of Perl to do nothing; the file system is merged
 	# from the start.
 	# shellcheck disable=SC2016 # $1 is mmdebstrap's
-	mmdebstrap --variant=essential --quiet \
+	mmdebstrap --variant=essential --quiet --aptopt="$sources/apt.conf" \
 		--aptopt='APT::Install-Recommends "false"' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
 		--dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
@@ -142,8 +129,8 @@ debootstrap() {
 		--setup-hook='printf "Package: usrmerge\nPin: release *\nPin-Priority: -1\n" >"$1/etc/apt/preferences.d/no-usrmerge"' \
 		--essential-hook='echo "qemu:x:107:" >>"$1/etc/group"' \
 		--essential-hook='echo "qemu:x:107:107:QEMU:/run/qemu:/usr/sbin/nologin" >>"$1/etc/passwd"' \
-		--include="${include%,}" --format=tar "$1" "$tmp" "$2"
-	mv "$tmp" "$3"
+		--include="${include%,}" --format=tar "$1" "$tmp" "$sources/sources.list"
+	mv "$tmp" "$2"
 }
 
 # engine finds, with OFFLINE=1, the engine that is the cluster's. Its network leads
@@ -175,10 +162,12 @@ version=$(git -c safe.directory="$root" describe --tags --always --dirty 2>/dev/
 revision=$(git -c safe.directory="$root" rev-parse HEAD 2>/dev/null || true)
 mkdir -p "$cache"
 log=$(mktemp)
+sources=$(mktemp -d)
 trap on_exit EXIT
 
 offline=''
 [ "${OFFLINE-}" != 1 ] || offline=1
+[ -z "$offline" ] || [ "$arch" = "$host" ] || die "OFFLINE=1 builds for this machine's own architecture, $host"
 [ -z "$offline" ] || [ -n "${DOCKER_HOST-}" ] || engine
 docker version >/dev/null 2>&1 || die "no docker answers${DOCKER_HOST:+ at $DOCKER_HOST}"
 base=${BASE-}

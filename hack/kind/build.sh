@@ -9,9 +9,10 @@
 #   build.sh path tools|programs|plugins   prints the folder of a part
 #   build.sh path node                     prints the name of the node image
 #
-# What is built lies in the cache, each part in a folder named for a hash of all
-# that goes into it; one that is there is whole, and is not built again. The node
-# image lies in the engine (engine.sh), named in the same way.
+# What is built lies in the cache, each part in a folder named for a hash of what
+# goes into it; one that is there is whole, and is not built again. The
+# distribution's packages are those of the day. The node image lies in the engine
+# (engine.sh), named in the same way.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -19,6 +20,8 @@ set -euo pipefail
 
 go=$root/hack/go.sh
 export CGO_ENABLED=0 # the images are FROM scratch; and the programs run anywhere
+# What is built is for this machine, whatever somebody builds beside it.
+unset GOARCH GOOS GOAMD64 GOARM64 GOFLAGS GOEXPERIMENT
 tmp=''
 cleanup() { [ -z "$tmp" ] || rm -rf "$tmp"; }
 
@@ -39,7 +42,7 @@ of() {
 	case $part in
 	kubectl) files=("$here"/kubernetes/go.{mod,sum}) ;;
 	programs) mapfile -t files < <(find "$here/programs" -type f ! -name '*_test.go' | LC_ALL=C sort) ;;
-	rootfs) files=("$here/rootfs.sh" /etc/os-release) ;;
+	rootfs) files=("$here/rootfs.sh" "$here/../sources.sh" /etc/os-release) ;;
 	*) files=("$here/$part"/go.{mod,sum}) ;;
 	esac
 	[ "$part" = rootfs ] || files+=("${BASH_SOURCE[0]}")

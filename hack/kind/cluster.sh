@@ -124,15 +124,10 @@ create() {
 	case $layout in ptp | bridge | flannel) ;; *) die "LAYOUT is ptp, bridge or flannel, not $layout" ;; esac
 	alone
 	if exists; then
-		have=$(layout 2>/dev/null || true)
-		case $have in
-		"$layout")
-			say "there is a cluster already"
-			return
-			;;
-		'') progress "deleting a cluster that is not whole" remove ;;
-		*) die "there is a cluster already, with the layout $have; hack/kind/cluster.sh delete removes it" ;;
-		esac
+		# It may have been made from another checkout.
+		have=$(found 2>/dev/null || true)
+		[ "$have" != "$layout" ] || { say "there is a cluster already" && return; }
+		die "there is a cluster already, ${have:-which does not answer}; make cluster-down removes it"
 	fi
 	room 3
 	# What is not whole is of no use, but for its logs.
@@ -166,6 +161,14 @@ alone() {
 	flock -n "$lock" || die "somebody else is creating or deleting the cluster"
 }
 
+# found prints the pod network of a cluster that is there, and makes it the one that
+# kubectl speaks to.
+found() {
+	mkdir -p "$(dirname "$kubeconfig")"
+	kind export kubeconfig --name "$name" --kubeconfig "$kubeconfig" >&2
+	layout
+}
+
 layout() { kubectl get nodes -o jsonpath="{.items[0].metadata.labels.${label//./\\.}}{\"\n\"}"; }
 
 # load IMAGE... skips those that the nodes have: a megabyte takes 30 ms a node.
@@ -191,7 +194,7 @@ load() {
 }
 
 case ${1-} in
-create | delete | load | layout) ;;
+create | exists | delete | load | layout) ;;
 *) die "usage: hack/kind/cluster.sh create|delete|load IMAGE...|layout" ;;
 esac
 # All of this needs kind on PATH, and the right engine.

@@ -7,6 +7,9 @@
 name=podwire
 engine=podwire-kind
 
+# Nothing but 1 means it, so that 0 does not.
+[ "${OFFLINE-}" = 1 ] || unset OFFLINE
+
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:-$root/build}/.cache}/podwire/kind

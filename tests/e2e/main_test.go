@@ -1,0 +1,162 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/podwire/podwire/tests/checkout"
+	"github.com/podwire/podwire/tests/cluster"
+	"github.com/podwire/podwire/tests/cluster/report"
+)
+
+// options are the flags. Paths are relative to the top of the checkout.
+var options struct {
+	kubeconfig  string
+	shapes      string
+	layout      string
+	binding     string
+	family      string
+	accel       string
+	restartNode string
+	artifacts   string
+	suite       string
+	manifests   string
+	docs        string
+	ready       time.Duration
+	keep        bool
+}
+
+func init() {
+	o := &options
+	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "the cluster; kubectl's own choice where empty, which is KUBECONFIG")
+	flag.StringVar(&o.shapes, "shapes", "launcher,split,hook,chained", "which shapes of VM pod to test")
+	flag.StringVar(&o.layout, "layout", "ptp", "how the cluster's CNI plugin makes a pod's network; a name for the output, and see layouts")
+	flag.StringVar(&o.binding, "binding", "bridge", "the binding that the manifests ask for")
+	flag.StringVar(&o.family, "family", "ipv4", "the address family to test")
+	flag.StringVar(&o.accel, "accel", "tcg", "how QEMU runs the guest: tcg or kvm")
+	flag.StringVar(&o.restartNode, "restart-node", "", "a shell command that restarts the node whose name it gets as its last word, such as \"docker restart\"; none: no node is restarted")
+	flag.StringVar(&o.artifacts, "artifacts", filepath.Join("build", "e2e"), "where to write what can be known of a test that failed")
+	flag.StringVar(&o.suite, "suite", "full", "full, or traffic: what depends on the layout")
+	flag.StringVar(&o.manifests, "manifests", "manifests", "the folder of the shapes")
+	flag.StringVar(&o.docs, "docs", "", "run the commands of this page, and nothing else; they make the cluster")
+	flag.DurationVar(&o.ready, "ready", 4*time.Minute, "how long a VM pod may take to be Ready")
+	flag.BoolVar(&o.keep, "keep", false, "leave the pods of the tests where they are")
+}
+
+// table is what the run ends with.
+var table = report.New(nil, nil)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	status, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// run runs the tests if there is a cluster to run them in.
+func run(m *testing.M) (int, error) {
+	dir, err := checkout.Find()
+	if err != nil {
+		return 0, err
+	}
+	if options.docs != "" {
+		return m.Run(), nil
+	}
+	wanted, err := wantedShapes()
+	if err != nil {
+		return 0, err
+	}
+	if err := checkOptions(); err != nil {
+		return 0, err
+	}
+	if err := reach(dir); err != nil {
+		return 0, err
+	}
+	table = report.New(wanted, suite())
+	status := m.Run()
+	text := table.Text(fmt.Sprintf("layout %s, binding %s, %s:", options.layout, options.binding, options.family))
+	fmt.Print("\n", text)
+	return status, writeTable(dir, text)
+}
+
+// reach makes sure of the cluster, so that one that is not there is said once.
+func reach(dir checkout.Dir) error {
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("waited a minute for two Ready nodes"))
+	defer cancel()
+	c := newCluster(dir)
+	return cluster.Poll(ctx, time.Second, func(ctx context.Context) error {
+		nodes, err := c.Nodes(ctx)
+		if err != nil {
+			return err
+		}
+		ready := 0
+		for _, node := range nodes {
+			if node.Ready() {
+				ready++
+			}
+		}
+		if ready < 2 {
+			return fmt.Errorf("the cluster has %d nodes of which %d are Ready; the tests need two", len(nodes), ready)
+		}
+		return nil
+	})
+}
+
+func newCluster(dir checkout.Dir) *cluster.Cluster {
+	return &cluster.Cluster{Kubeconfig: options.kubeconfig, Dir: string(dir)}
+}
+
+// wantedShapes returns the names of the shapes to test.
+func wantedShapes() ([]string, error) {
+	names := strings.Split(options.shapes, ",")
+	for _, name := range names {
+		if _, ok := shapeNamed(name); !ok {
+			return nil, fmt.Errorf("flag -shapes: there is no shape %q", name)
+		}
+	}
+	return names, nil
+}
+
+func checkOptions() error {
+	if _, ok := bindings[options.binding]; !ok {
+		return fmt.Errorf("flag -binding: the tests do not know binding %q", options.binding)
+	}
+	if _, ok := families[options.family]; !ok {
+		return fmt.Errorf("flag -family: the tests do not know address family %q", options.family)
+	}
+	if options.suite != "full" && options.suite != "traffic" {
+		return fmt.Errorf("flag -suite: %q is neither full nor traffic", options.suite)
+	}
+	if options.accel != "tcg" && options.accel != "kvm" {
+		return fmt.Errorf("flag -accel: %q is neither tcg nor kvm", options.accel)
+	}
+	return nil
+}
+
+func writeTable(dir checkout.Dir, text string) error {
+	artifacts := fromTop(dir, options.artifacts)
+	if err := os.MkdirAll(artifacts, 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(artifacts, "table-"+options.layout+".txt"), []byte(text), 0o644)
+}
+
+// fromTop returns a path that may be relative to the top of the checkout.
+func fromTop(dir checkout.Dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(string(dir), path)
+}

@@ -1,0 +1,227 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/podwire/podwire/tests/checkout"
+	"github.com/podwire/podwire/tests/cluster"
+)
+
+const (
+	namespace = "podwire-e2e" // of the ordinary pods
+	system    = "podwire-system"
+	image     = "localhost/podwire-guest:dev" // has a busybox
+	busybox   = "/bin/busybox"
+)
+
+// world is the cluster with an ordinary pod on each node, to which VMs talk.
+type world struct {
+	cluster *cluster.Cluster
+	dir     checkout.Dir
+	family  family
+	binding binding
+	peers   []peer
+	service netip.Addr // of the peers
+	enforced
+}
+
+// peer is an ordinary pod: a client, and a server that says who asked.
+type peer struct {
+	pod  string
+	node string
+	addr netip.Addr
+}
+
+// newWorld makes the world. It is deleted at the end of the test.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir, err := checkout.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{cluster: newCluster(dir), dir: dir, family: families[options.family], binding: bindings[options.binding]}
+	t.Cleanup(func() {
+		if t.Failed() {
+			collect(t, w.cluster, "world", namespace)
+		}
+		if !options.keep {
+			w.delete(t)
+		}
+	})
+	w.delete(t)
+	w.apply(t, "peers.yaml", nil)
+	within(t, 2*time.Minute, "an ordinary pod on each node", w.findPeers)
+	within(t, time.Minute, "the peers' service", func(ctx context.Context) (err error) {
+		w.service, err = w.serviceAddr(ctx, namespace, "peer")
+		return err
+	})
+	return w
+}
+
+// delete deletes what the tests made, and what a run before left.
+func (w *world) delete(t *testing.T) {
+	t.Helper()
+	names, err := wantedShapes()
+	names = append(names, "e2e")
+	// All end at the same time, VMs as they are.
+	for _, wait := range []string{"--wait=false", "--wait=true"} {
+		for _, name := range names {
+			err = errors.Join(err, w.command(5*time.Minute, "delete", "namespace", "podwire-"+name, "--ignore-not-found", wait))
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// command runs a kubectl that outlives the test.
+func (w *world) command(limit time.Duration, args ...string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	_, err := w.cluster.Kubectl(ctx, args...)
+	return err
+}
+
+// installCNI installs the chained plugin on each node.
+func (w *world) installCNI(t *testing.T) {
+	t.Helper()
+	if err := w.cluster.ApplyDir(t.Context(), w.manifests("cni")); err != nil {
+		t.Fatal(err)
+	}
+	within(t, 2*time.Minute, "the chained CNI plugin on each node", func(ctx context.Context) error {
+		return w.rolledOut(ctx, system)
+	})
+}
+
+// rolledOut asks whether the DaemonSets of a namespace are as they should be.
+func (w *world) rolledOut(ctx context.Context, namespace string) error {
+	var sets cluster.List[cluster.DaemonSet]
+	if err := w.cluster.Get(ctx, &sets, "--namespace", namespace, "daemonsets"); err != nil {
+		return err
+	}
+	for _, set := range sets.Items {
+		if !set.Done() {
+			return fmt.Errorf("DaemonSet %q: %+v", set.Name, set.Status)
+		}
+	}
+	if len(sets.Items) == 0 {
+		return fmt.Errorf("namespace %q has no DaemonSet", namespace)
+	}
+	return nil
+}
+
+func (w *world) manifests(name string) string {
+	return filepath.Join(fromTop(w.dir, options.manifests), name)
+}
+
+// findPeers finds the ordinary pods, once there is one on each node.
+func (w *world) findPeers(ctx context.Context) error {
+	if err := w.rolledOut(ctx, namespace); err != nil {
+		return err
+	}
+	pods, err := w.cluster.Pods(ctx, namespace, "app=peer")
+	if err != nil {
+		return err
+	}
+	var peers []peer
+	for _, pod := range pods {
+		addr, err := w.family.addr(pod)
+		if err != nil {
+			return err
+		}
+		if !pod.Ready() {
+			return fmt.Errorf("pod %q: %s", pod.Name, pod.Why())
+		}
+		peers = append(peers, peer{pod: pod.Name, node: pod.Spec.NodeName, addr: addr})
+	}
+	if len(peers) < 2 {
+		return fmt.Errorf("there are %d ordinary pods", len(peers))
+	}
+	w.peers = peers
+	return nil
+}
+
+// near returns the ordinary pod on a node, and far one on another node.
+func (w *world) near(node string) peer {
+	return w.peers[max(0, slices.IndexFunc(w.peers, func(p peer) bool { return p.node == node }))]
+}
+
+func (w *world) far(node string) peer {
+	return w.peers[max(0, slices.IndexFunc(w.peers, func(p peer) bool { return p.node != node }))]
+}
+
+// serviceAddr returns the address of a service.
+func (w *world) serviceAddr(ctx context.Context, namespace, name string) (netip.Addr, error) {
+	out, err := w.cluster.Kubectl(ctx, "get", "--namespace", namespace, "service", name, "-o", "jsonpath={.spec.clusterIP}")
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return netip.ParseAddr(out)
+}
+
+//go:embed testdata
+var testdata embed.FS
+
+// apply applies a file of testdata, in which .Family and the values of with are known.
+func (w *world) apply(t *testing.T, file string, with map[string]string) {
+	t.Helper()
+	values := map[string]string{"Family": w.family.name, "Image": image, "Namespace": namespace}
+	for key, value := range with {
+		values[key] = value
+	}
+	text, err := template.ParseFS(testdata, "testdata/"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := text.Option("missingkey=error").Execute(&b, values); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cluster.Apply(t.Context(), b.String()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// in runs a busybox command in an ordinary pod.
+func (w *world) in(ctx context.Context, p peer, command ...string) (string, error) {
+	return w.cluster.Exec(ctx, namespace, p.pod, "peer", append([]string{busybox}, command...)...)
+}
+
+// fetch has an ordinary pod fetch a URL.
+func (w *world) fetch(ctx context.Context, p peer, url string) (string, error) {
+	return w.in(ctx, p, "timeout", "5", busybox, "wget", "-q", "-O", "-", url)
+}
+
+// size has an ordinary pod fetch a URL, and returns how long it is.
+func (w *world) size(ctx context.Context, p peer, url string) (string, error) {
+	out, err := w.in(ctx, p, "sh", "-c", busybox+" timeout 20 "+busybox+" wget -q -O - "+url+" | "+busybox+" wc -c")
+	return strings.TrimSpace(out), err
+}
+
+// url returns the URL of a path at an address.
+func url(addr netip.Addr, port uint16, path string) string {
+	return "http://" + netip.AddrPortFrom(addr, port).String() + path
+}
+
+// within asks until the answer is no error, and fails the test if that takes too long.
+func within(t *testing.T, limit time.Duration, what string, ask func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), limit, fmt.Errorf("waited %s for %s", limit, what))
+	defer cancel()
+	if err := cluster.Poll(ctx, 500*time.Millisecond, ask); err != nil {
+		t.Fatal(err)
+	}
+}
