@@ -35,7 +35,7 @@ func TestCNIScripts(t *testing.T) {
 		env.Setenv("VOLUME", env.WorkDir+"/kubelet/pods/0b0e/volumes/kubernetes.io~empty-dir/podwire")
 		return nil
 	}
-	params.Cmds["fill"], params.Cmds["await-file"] = fill, awaitFile
+	params.Cmds["fill"], params.Cmds["await-file"], params.Cmds["await-no"] = fill, awaitFile(true), awaitFile(false)
 	testscript.Run(t, params)
 }
 
@@ -47,15 +47,17 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// awaitFile waits until files exist.
-func awaitFile(ts *testscript.TestScript, _ bool, args []string) {
-	for _, name := range args {
-		for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-			if _, err := os.Stat(ts.MkAbs(name)); err == nil {
-				break
-			}
-			if time.Now().After(until) {
-				ts.Fatalf("waited in vain for %s", name)
+// awaitFile waits until files exist, or exist no more.
+func awaitFile(there bool) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if _, err := os.Stat(ts.MkAbs(name)); (err == nil) == there {
+					break
+				}
+				if time.Now().After(until) {
+					ts.Fatalf("waited in vain for %s", name)
+				}
 			}
 		}
 	}

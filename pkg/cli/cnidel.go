@@ -2,13 +2,10 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -18,56 +15,42 @@ import (
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/cni"
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/kernel"
+	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/record"
 )
 
-// noteSuffix ends the name of the file that says what an attachment belongs to.
-const noteSuffix = ".attachment"
-
-// belongs is what GC must know of an attachment.
-type belongs struct {
-	Network string `json:"network"`
-	NetNS   string `json:"netns"`
-}
-
-// note writes down what the attachment belongs to.
-func (t attachment) note(network string) error {
-	text, err := json.Marshal(belongs{Network: network, NetNS: t.netns})
-	if err == nil {
-		err = os.WriteFile(t.notePath(), text, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("writing the state: %w", err)
-	}
-	return nil
-}
-
-func (t attachment) notePath() string { return filepath.Join(string(t.dir), t.nic+noteSuffix) }
-
-// forget removes what there is of the attachment beside its state, if that is
-// gone, and the container's directory if nothing else is in it. What cannot be
-// removed is in nobody's way.
-func (t attachment) forget() {
-	if _, err := os.Lstat(t.dir.Path(t.nic)); notExist(err) {
-		_ = os.Remove(t.notePath())
-		_ = os.Remove(string(t.dir))
-	}
-}
+// mostFailures is how often it is tried to put a pod back. A runtime would try for
+// ever, and the pod be stuck for as long.
+const mostFailures = 3
 
 // del puts the pod's network back, so that the plugins before this one find what
 // they made. Nothing to put back is success, however it came to that.
 func del(ctx context.Context, args *skel.CmdArgs, n cni.Network) error {
-	log, closeLog := cniLog(n, cni.Pod{})
+	pod, err := cni.ParseArgs(args.Args)
+	if err != nil {
+		pod = cni.Pod{} // no reason to leave a pod wired
+	}
+	log, closeLog := cniLog(n, pod)
 	defer closeLog()
 	t, err := attachmentOf(n, args.ContainerID, args.IfName, args.Netns, log)
 	if err != nil {
 		return err
 	}
+	t.sweepVolume(n, pod)
 	return t.remove(ctx)
 }
 
 // remove takes the wiring back, if there is one, and forgets it.
 func (t attachment) remove(ctx context.Context) error {
+	unlock, err := t.lockThere(ctx)
+	if notExist(err) {
+		return nil
+	}
+	if err != nil {
+		return failWiring(err)
+	}
+	defer unlock()
 	r, err := t.dir.Load(t.nic)
 	switch {
 	case notExist(err):
@@ -78,6 +61,11 @@ func (t attachment) remove(ctx context.Context) error {
 	case err != nil:
 		return failWiring(err)
 	}
+	return t.putBack(ctx, r)
+}
+
+// putBack takes a wiring back, with the lock held.
+func (t attachment) putBack(ctx context.Context, r record.Record) error {
 	a, err := t.open()
 	if err != nil {
 		return failWiring(err)
@@ -93,19 +81,44 @@ func (t attachment) remove(ctx context.Context) error {
 	if !r.Snapshot.NetNS.Same(id) {
 		return t.drop("the state is of another network namespace, which is gone")
 	}
-	err = a.Teardown(ctx)
-	var undo *apply.UndoError
+	err = t.teardown(ctx, a, id)
 	switch {
 	case err == nil:
 		t.forget()
 		return nil
-	case r.Phase == record.Undoing && errors.As(err, &undo) && !errors.Is(err, context.DeadlineExceeded):
-		// The runtime tries for ever, and the pod is stuck for as long. It has been
-		// tried before.
+	case t.countFailure() >= mostFailures:
 		return t.abandon(err)
 	default:
 		return failWiring(err)
 	}
+}
+
+// teardown is that of the command, with the lock held. Where it fails the pod is
+// still wired.
+func (t attachment) teardown(ctx context.Context, a *Agent, id netstate.Identity) error {
+	err := a.kernel.Require(kernel.NeedNetAdmin)
+	if err == nil {
+		err = a.teardownOne(ctx, t.nic, id)
+	}
+	var half *apply.UndoError
+	if err == nil || errors.As(err, &half) {
+		return err
+	}
+	return &apply.UndoError{Err: err}
+}
+
+// countFailure notes that a teardown failed, and returns how many did. One that was
+// killed is none: it may be what there was no time for.
+func (t attachment) countFailure() int {
+	r, err := t.dir.Load(t.nic)
+	if err == nil {
+		r.Failures++
+		err = t.dir.Save(r)
+	}
+	if err != nil {
+		t.log.Warn("that it failed could not be noted", "err", err)
+	}
+	return r.Failures
 }
 
 // open returns the agent for the attachment's namespace, or nil where there is
@@ -162,16 +175,27 @@ func check(ctx context.Context, args *skel.CmdArgs, n cni.Network) error {
 	}
 	r, err := t.dir.Load(t.nic)
 	if notExist(err) {
-		asks, err := n.Asks(pod)
-		if err == nil && asks {
-			err = cni.Fail(cni.CodeDrift, "the pod asks to be wired and is not", "")
-		}
-		return err
+		return notWired(n, pod, log)
 	}
 	if err != nil {
 		return failWiring(err)
 	}
 	return t.compare(ctx, r)
+}
+
+// notWired is an error if the pod should be wired.
+func notWired(n cni.Network, pod cni.Pod, log *slog.Logger) error {
+	wish, err := n.Wish(pod)
+	asks := wish == cni.WishAlways
+	if wish == cni.WishByVolume {
+		var volume *os.Root
+		volume, asks, err = grant(n, pod, wish, log)
+		closeVolume(volume)
+	}
+	if err == nil && asks {
+		err = cni.Fail(cni.CodeDrift, "the pod asks to be wired and is not", "")
+	}
+	return err
 }
 
 func (t attachment) compare(ctx context.Context, r record.Record) error {
@@ -195,45 +219,6 @@ func (t attachment) compare(ctx context.Context, r record.Record) error {
 	}
 	if len(drift) > 0 {
 		return cni.Fail(cni.CodeDrift, fmt.Sprintf("the wiring of %q is not as planned", t.nic), strings.Join(drift, "; "))
-	}
-	return nil
-}
-
-// collect removes the attachments of this network that the runtime knows nothing
-// of.
-func collect(ctx context.Context, _ *skel.CmdArgs, n cni.Network) error {
-	log, closeLog := cniLog(n, cni.Pod{})
-	defer closeLog()
-	dir := os.DirFS(n.StateDir)
-	notes, err := fs.Glob(dir, "*/*"+noteSuffix)
-	if err != nil {
-		return failWiring(err)
-	}
-	var errs []error
-	for _, path := range notes {
-		id, nic := filepath.Dir(path), strings.TrimSuffix(filepath.Base(path), noteSuffix)
-		if slices.Contains(n.Valid, types.GCAttachment{ContainerID: id, IfName: nic}) {
-			continue
-		}
-		var to belongs
-		text, err := fs.ReadFile(dir, path)
-		if err == nil {
-			err = json.Unmarshal(text, &to)
-		}
-		if err != nil && !notExist(err) { // its DEL may have been quicker
-			log.Warn("not known whose this is, left alone", "path", path, "err", err)
-		}
-		if err != nil || to.Network != n.Name {
-			continue
-		}
-		t, err := attachmentOf(n, id, nic, to.NetNS, log)
-		if err == nil {
-			err = t.remove(ctx)
-		}
-		errs = append(errs, err)
-	}
-	if err := errors.Join(errs...); err != nil {
-		return failWiring(err)
 	}
 	return nil
 }

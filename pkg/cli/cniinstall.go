@@ -51,11 +51,11 @@ func (n *node) install(dryRun bool) (changed bool, err error) {
 	return program || conf, err
 }
 
-// installSoon is install, which bears with files that others are writing.
-func (n *node) installSoon(ctx context.Context, dryRun bool) (changed bool, err error) {
+// soon does it, and bears with files that others are writing.
+func soon(ctx context.Context, dryRun bool, do func(dryRun bool) (bool, error)) (changed bool, err error) {
 	until := time.Now().Add(tryFor)
 	for {
-		changed, err = n.install(dryRun)
+		changed, err = do(dryRun)
 		passing := errors.Is(err, cni.ErrNotJSON) || notExist(err)
 		if !passing || time.Now().After(until) {
 			return changed, err
@@ -68,18 +68,18 @@ func (n *node) installSoon(ctx context.Context, dryRun bool) (changed bool, err 
 	}
 }
 
-// watch installs again whenever something is not as it should be, until ctx ends.
-func (n *node) watch(ctx context.Context) {
+// watch does it again whenever something is not as it should be, until ctx ends.
+func (n *node) watch(ctx context.Context, do func(dryRun bool) (bool, error)) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	last := ""
 	for {
 		text := ""
-		if _, err := n.install(false); err != nil {
+		if _, err := do(false); err != nil {
 			text = oneLine(err)
 		}
 		if text != "" && text != last {
-			n.log.Warn("not installed yet, trying again", "err", text)
+			n.log.Warn("not done yet, trying again", "err", text)
 		}
 		last = text
 		select {
@@ -166,55 +166,6 @@ func (n *node) installLone(path string, names []string, dryRun bool) (bool, erro
 }
 
 func listFor(path string) string { return path[:len(path)-len(filepath.Ext(path))] + ".conflist" }
-
-// uninstall takes out what install put there, in the reverse order.
-func (n *node) uninstall() error {
-	names, err := n.confs()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		path := filepath.Join(n.confDir, name)
-		if filepath.Ext(path) != ".conflist" {
-			continue
-		}
-		if restored, err := n.restoreLone(path); err != nil || restored {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := n.edit(path, false, cni.Remove); err != nil {
-			return err
-		}
-	}
-	path := filepath.Join(n.binDir, cni.PluginType)
-	err = os.Remove(path)
-	if notExist(err) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("removing the plugin: %w", err)
-	}
-	n.log.Info("the plugin is removed", "path", path)
-	return nil
-}
-
-// restoreLone puts back the configuration that a list of podwire's stands in for.
-func (n *node) restoreLone(list string) (bool, error) {
-	base := list[:len(list)-len(filepath.Ext(list))]
-	for _, ext := range []string{".conf", ".json"} {
-		if _, err := os.Lstat(base + ext + savedSuffix); err != nil {
-			continue
-		}
-		if err := os.Rename(base+ext+savedSuffix, base+ext); err != nil {
-			return false, err
-		}
-		n.log.Info("the network's configuration is as it was", "path", base+ext)
-		return true, os.Remove(list)
-	}
-	return false, nil
-}
 
 // confs are the files that a runtime looks at, in its order.
 func (n *node) confs() ([]string, error) {

@@ -18,7 +18,7 @@ import (
 )
 
 // errNotWired says that there is nothing to serve or to report on.
-var errNotWired = errors.New("no interface of this pod is wired; run \"podwire setup\" first")
+var errNotWired = errors.New("no interface of this pod is wired; run \"podwire setup\" first, or have the node's CNI plugin wire it (podwire cni --help)")
 
 // errStarting is what a server says of itself that may still fail to start.
 var errStarting = errors.New("starting")

@@ -2,10 +2,9 @@ package cni
 
 import "github.com/containernetworking/cni/pkg/types"
 
-// The error codes beside those of the CNI library. 50 is the specification's; those
-// from 100 on are a plugin's own.
+// The error codes beside those of the CNI library. Those from 100 on are a plugin's
+// own.
 const (
-	CodeNotReady uint = 50  // STATUS: no pod can be wired on this node
 	CodePod      uint = 100 // the pod asks for what it cannot have, or lacks what it needs
 	CodeWiring   uint = 101 // the pod could not be wired; its network is as it was found
 	CodeHalfDone uint = 102 // and could not be put back either

@@ -41,7 +41,10 @@ type Wire string
 // The values of "wire".
 const (
 	WireAnnotated Wire = "annotated" // those whose annotation asks for it
-	WireAll       Wire = "all"       // all, for runtimes that hand over no annotations
+	// WireAll is for runtimes that hand over no annotations: the containers of those
+	// that are not of Kubernetes, and in Kubernetes the pods that have the volume for
+	// the state, which is how a pod asks there.
+	WireAll Wire = "all"
 )
 
 // Network is the plugin's part of a network configuration.
@@ -61,11 +64,12 @@ type Network struct {
 	unknown     []string
 }
 
-// known are the fields of a configuration: CNI's own, then podwire's.
-var known = []string{
-	"cniVersion", "name", "type", "prevResult", "ipam", "dns", "capabilities", "runtimeConfig", "args",
-	"wire", "namespaces", "settings", "stateDir", "kubeletDir", "log", "disabledCheck",
-}
+// The fields of a configuration: those that CNI has in any, beside what begins with
+// cni.dev/, and podwire's.
+var (
+	cniFields = []string{"cniVersion", "name", "type", "prevResult", "ipam", "dns", "capabilities", "runtimeConfig", "args"}
+	ownFields = []string{"wire", "namespaces", "settings", "stateDir", "kubeletDir", "log", "disabledCheck"}
+)
 
 // ParseNetwork reads the configuration that the runtime hands the plugin.
 func ParseNetwork(text []byte) (Network, error) {
@@ -107,7 +111,7 @@ func ParseNetwork(text []byte) (Network, error) {
 		n.KubeletDir = DefaultKubeletDir
 	}
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
-		if !slices.Contains(known, key) && !strings.HasPrefix(key, "cni.dev/") {
+		if !slices.Contains(cniFields, key) && !slices.Contains(ownFields, key) && !strings.HasPrefix(key, "cni.dev/") {
 			n.unknown = append(n.unknown, key)
 		}
 	}
@@ -121,7 +125,7 @@ func (n Network) Validate() error {
 	_, settings := n.defaults()
 	switch {
 	case len(n.unknown) > 0:
-		problem = fmt.Sprintf("%q: want one of podwire's fields: %s", n.unknown[0], strings.Join(known[9:15], ", "))
+		problem = fmt.Sprintf("%q: want one of podwire's fields: %s", n.unknown[0], strings.Join(ownFields, ", "))
 	case n.Wire != WireAnnotated && n.Wire != WireAll:
 		problem = fmt.Sprintf("wire: %q: want annotated or all", n.Wire)
 	case !cleanPath(n.StateDir) || len(n.StateDir) > maxStateDir:

@@ -74,29 +74,44 @@ func annotated(t *testing.T, fields string, annotations string) Network {
 }
 
 func TestWhoAsks(t *testing.T) {
+	inKubernetes := Pod{Namespace: "default", Name: "vm-0", UID: "u"}
+	const all, vms = `, "wire": "all"`, `, "namespaces": ["vms"]`
 	tests := []struct {
 		fields, annotations string
-		want                bool
+		pod                 Pod
+		want                Wish
 	}{
-		{"", `null`, false},
-		{"", `{}`, false},
-		{"", `{"podwire.io/mtu": "1400"}`, false},
-		{"", `{"podwire.io/wire": "true"}`, true},
-		{"", `{"podwire.io/wire": "false"}`, false},
-		{`, "wire": "all"`, `{}`, true},
-		{`, "wire": "all"`, `{"podwire.io/wire": "false"}`, false},
-		{`, "namespaces": ["default"]`, `{"podwire.io/wire": "true"}`, true},
-		{`, "namespaces": ["vms"]`, `{}`, false},
+		{"", `null`, inKubernetes, WishNothing},
+		{"", `{}`, inKubernetes, WishNothing},
+		{"", `{}`, Pod{}, WishNothing},
+		{"", `{"podwire.io/mtu": "1400"}`, inKubernetes, WishNothing},
+		{"", `{"podwire.io/wire": "true"}`, inKubernetes, WishAlways},
+		{"", `{"podwire.io/wire": "false"}`, inKubernetes, WishNothing},
+		{`, "namespaces": ["default"]`, `{"podwire.io/wire": "true"}`, inKubernetes, WishAlways},
+		{vms, `{}`, inKubernetes, WishNothing},
+		{vms, `{"podwire.io/wire": "false"}`, inKubernetes, WishNothing},
+
+		{all, `{}`, Pod{}, WishAlways},
+		{all, `{}`, inKubernetes, WishByVolume},
+		{all, `{}`, Pod{Namespace: "default", Name: "vm-0"}, WishByVolume},
+		{all, `{"podwire.io/wire": "true"}`, inKubernetes, WishAlways},
+		{all, `{"podwire.io/wire": "false"}`, inKubernetes, WishNothing},
+		{all + vms, `{}`, inKubernetes, WishNothing},
+		{all + `, "namespaces": ["default"]`, `{}`, inKubernetes, WishByVolume},
 	}
 	for _, tt := range tests {
-		if got, err := annotated(t, tt.fields, tt.annotations).Asks(Pod{Namespace: "default"}); err != nil || got != tt.want {
-			t.Errorf("%s %s: %v, %v, want %v", tt.fields, tt.annotations, got, err, tt.want)
+		if got, err := annotated(t, tt.fields, tt.annotations).Wish(tt.pod); err != nil || got != tt.want {
+			t.Errorf("%s %s %v: %v, %v, want %v", tt.fields, tt.annotations, tt.pod, got, err, tt.want)
 		}
 	}
-	_, err := annotated(t, "", `{"podwire.io/wire": "yes"}`).Asks(Pod{})
+	_, err := annotated(t, "", `{"podwire.io/wire": "yes"}`).Wish(Pod{})
 	wantError(t, err, CodePod, `annotation podwire.io/wire: "yes": want true or false`)
-	_, err = annotated(t, `, "namespaces": ["vms"]`, `{"podwire.io/wire": "true"}`).Asks(Pod{Namespace: "default"})
-	wantError(t, err, CodePod, "vms")
+	_, err = annotated(t, "", `{"podwire.io/wire": ""}`).Wish(Pod{})
+	wantError(t, err, CodePod, "want true or false")
+	for _, fields := range []string{vms, all + vms} {
+		_, err = annotated(t, fields, `{"podwire.io/wire": "true"}`).Wish(inKubernetes)
+		wantError(t, err, CodePod, "vms")
+	}
 }
 
 func TestAnnotationsBeatTheNodesSettings(t *testing.T) {
@@ -151,7 +166,9 @@ func TestWhoIsHandedTheState(t *testing.T) {
 	}
 	_, err := annotated.Published(Pod{})
 	wantError(t, err, CodePod, "K8S_POD_UID")
-	wantError(t, NoVolume(), CodePod, "volumes: [{name: podwire, emptyDir: {}}]")
+	_, err = all.Published(Pod{Namespace: "default", Name: "vm-0"})
+	wantError(t, err, CodePod, "K8S_POD_UID")
+	wantError(t, ErrNoVolume, CodePod, "volumes: [{name: podwire, emptyDir: {}}]")
 }
 
 const previous = `{"cniVersion": %q, "interfaces": [{"name": "cni0"}, {"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": "/run/netns/a"}],
@@ -216,7 +233,7 @@ func FuzzNetwork(f *testing.F) {
 		}
 		p, _ := ParseArgs(args)
 		_ = n.Validate()
-		_, _ = n.Asks(p)
+		_, _ = n.Wish(p)
 		_, _ = n.Config()
 	})
 }

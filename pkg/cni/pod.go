@@ -63,6 +63,9 @@ func alphanumeric(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
+// ofKubernetes reports whether the runtime says anything of a pod.
+func (p Pod) ofKubernetes() bool { return p != Pod{} }
+
 // String is the pod as people name it.
 func (p Pod) String() string {
 	if p.Name == "" {
@@ -77,24 +80,34 @@ func (p Pod) StateVolume() string {
 	return path.Join("pods", p.UID, "volumes", "kubernetes.io~empty-dir", Volume)
 }
 
-// Asks reports whether a pod is to be wired.
-func (n Network) Asks(p Pod) (bool, error) {
-	asks := n.Wire == WireAll
+// Wish is whether a pod is to be wired.
+type Wish int
+
+// What a pod may wish for. A pod that did not ask must never be refused: "all" on a
+// node of Kubernetes would keep each of its pods from starting.
+const (
+	WishNothing  Wish = iota
+	WishByVolume      // to be wired if it has the volume for its state
+	WishAlways        // to be wired, or refused
+)
+
+// Wish returns what a pod asks for.
+func (n Network) Wish(p Pod) (Wish, error) {
 	const key = config.AnnotationPrefix + wireAnnotation
+	may := len(n.Namespaces) == 0 || slices.Contains(n.Namespaces, p.Namespace)
 	switch value, said := n.annotations[key]; {
-	case !said:
-	case value == "true":
-		asks = true
-	case value == "false":
-		asks = false
-	default:
-		return false, Fail(CodePod, (&config.Error{Source: "annotation " + key, Value: value, Want: "true or false"}).Error(), "")
-	}
-	if asks && len(n.Namespaces) > 0 && !slices.Contains(n.Namespaces, p.Namespace) {
-		return false, Fail(CodePod, fmt.Sprintf("annotation %s: pods of the namespace %q are not wired on this node, but those of %s",
+	case said && value != "true" && value != "false":
+		return WishNothing, Fail(CodePod, (&config.Error{Source: "annotation " + key, Value: value, Want: "true or false"}).Error(), "")
+	case value == "true" && !may:
+		return WishNothing, Fail(CodePod, fmt.Sprintf("annotation %s: pods of the namespace %q are not wired on this node, but those of %s",
 			key, p.Namespace, strings.Join(n.Namespaces, ", ")), "")
+	case value == "true", !said && may && n.Wire == WireAll && !p.ofKubernetes():
+		return WishAlways, nil
+	case !said && may && n.Wire == WireAll:
+		return WishByVolume, nil
+	default:
+		return WishNothing, nil
 	}
-	return asks, nil
 }
 
 // Config is the settings of a pod: its annotations, over those of the node.
@@ -116,14 +129,12 @@ func (n Network) Config() (config.Config, error) {
 // Published reports whether a pod's state is to be published: where the runtime
 // is one of Kubernetes, somebody in the pod must serve the guest.
 func (n Network) Published(p Pod) (bool, error) {
-	if p.UID == "" && n.Wire != WireAll {
+	if p.UID == "" && (n.Wire != WireAll || p.ofKubernetes()) {
 		return false, Fail(CodePod, "the runtime does not say which pod this is (K8S_POD_UID), so that its state cannot be handed to it", "")
 	}
 	return p.UID != "", nil
 }
 
-// NoVolume is the error of a pod that lacks the volume for its state.
-func NoVolume() error {
-	return Fail(CodePod, fmt.Sprintf("the pod asks to be wired and has no emptyDir for the state: add \"volumes: [{name: %s, emptyDir: {}}]\" "+
-		"to its spec, and mount it at /run/podwire in the container that runs \"podwire serve\"", Volume), "")
-}
+// ErrNoVolume is the error of a pod that lacks the volume for its state.
+var ErrNoVolume = Fail(CodePod, fmt.Sprintf("the pod asks to be wired and has no emptyDir for the state: add \"volumes: [{name: %s, emptyDir: {}}]\" "+
+	"to its spec, and mount it at /run/podwire in the container that runs \"podwire serve\"", Volume), "")

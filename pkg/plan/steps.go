@@ -47,10 +47,11 @@ func (s Steps) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON implements json.Unmarshaler. A step that this version does not
-// know is an error: to leave it out of a teardown would leave the pod half-wired.
+// know, or a field in one, is an error: to leave it out of a teardown would leave the
+// pod half-wired.
 func (s *Steps) UnmarshalJSON(b []byte) error {
 	var in []stepJSON
-	if err := json.Unmarshal(b, &in); err != nil {
+	if err := strictly(b, &in); err != nil {
 		return err
 	}
 	out := make(Steps, len(in))
@@ -79,11 +80,17 @@ var decoders = map[string]func([]byte) (Step, error){
 }
 
 func decode[T Step](b []byte) (Step, error) {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
 	var v T
-	if err := d.Decode(&v); err != nil {
+	if err := strictly(b, &v); err != nil {
 		return nil, err
 	}
 	return v, nil
+}
+
+// strictly decodes what is all known. A decoder's strictness does not reach what is
+// below an UnmarshalJSON, so that each level asks for it.
+func strictly(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }

@@ -25,6 +25,11 @@ import (
 
 // Version is that of the state file's form. A file of another version is
 // refused: half-understood steps must not be undone.
+//
+// Within a version fields are added, never renamed or given another meaning. For
+// the plugin on a node, the server in a pod and a program that was rolled back may be of
+// different releases, and read each other's files: a field that one does not know it
+// leaves alone. In the steps it is damage, as is a step of an unknown kind.
 const Version = 1
 
 // Phase is how far podwire got.
@@ -47,6 +52,9 @@ type Record struct {
 	Interface plan.Interface    `json:"interface"`
 	Steps     plan.Steps        `json:"steps"`
 	Warnings  []string          `json:"warnings,omitempty"`
+	// Failures is how many teardowns in a row could not put the pod back, where
+	// somebody counts them.
+	Failures int `json:"failures,omitempty"`
 	// HostUnknown says that the pod was wired from outside, where its host name and
 	// resolv.conf could not be seen: the lease lacks them, and what there is to warn
 	// of is not known yet.
@@ -93,7 +101,10 @@ func (d Dir) Create() error {
 // Load reads the record of a pod interface. The error is fs.ErrNotExist where
 // there is none, and ErrDamaged where it cannot be used.
 func (d Dir) Load(podInterface string) (Record, error) {
-	path := d.Path(podInterface)
+	return load(d.Path(podInterface), podInterface)
+}
+
+func load(path, podInterface string) (Record, error) {
 	info, err := os.Lstat(path)
 	if err != nil {
 		return Record{}, fmt.Errorf("reading the state: %w", err)
@@ -123,10 +134,8 @@ func decode(text []byte) (Record, error) {
 	if head.Version != Version {
 		return Record{}, fmt.Errorf("version %d, want %d", head.Version, Version)
 	}
-	d := json.NewDecoder(strings.NewReader(string(text)))
-	d.DisallowUnknownFields()
 	var r Record
-	err := d.Decode(&r)
+	err := json.Unmarshal(text, &r)
 	return r, err
 }
 
@@ -220,20 +229,53 @@ func (d Dir) Remove(podInterface string) error {
 	return d.sync()
 }
 
+// staleSuffix ends the name of a record that was set aside; a number may follow.
+const staleSuffix = ".stale"
+
 // SetAside moves a stale record away, where a person can still read it, and
 // returns where. Those that were set aside before stay.
 func (d Dir) SetAside(podInterface string) (string, error) {
-	aside := d.Path(podInterface) + ".stale"
+	aside := d.Path(podInterface) + staleSuffix
 	for n := 2; ; n++ {
 		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
 			break
 		}
-		aside = fmt.Sprintf("%s.stale%d", d.Path(podInterface), n)
+		aside = fmt.Sprintf("%s%s%d", d.Path(podInterface), staleSuffix, n)
 	}
 	if err := os.Rename(d.Path(podInterface), aside); err != nil {
 		return "", fmt.Errorf("setting a stale state aside: %w", err)
 	}
 	return aside, d.sync()
+}
+
+// Aside is a record that was set aside.
+type Aside struct {
+	Path  string
+	NetNS *netstate.Identity // nil where it cannot be read
+}
+
+// Asides returns the records of a pod interface that were set aside; none where
+// the directory does not exist.
+func (d Dir) Asides(podInterface string) ([]Aside, error) {
+	entries, err := os.ReadDir(string(d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the state directory: %w", err)
+	}
+	var out []Aside
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), podInterface+".json"+staleSuffix) {
+			continue
+		}
+		aside := Aside{Path: filepath.Join(string(d), e.Name())}
+		if r, err := load(aside.Path, podInterface); err == nil {
+			aside.NetNS = &r.Snapshot.NetNS
+		}
+		out = append(out, aside)
+	}
+	return out, nil
 }
 
 // List returns the pod interfaces that have a record, sorted; none where the

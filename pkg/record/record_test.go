@@ -110,16 +110,18 @@ func TestDamaged(t *testing.T) {
 		return strings.ReplaceAll(string(good), old, with)
 	}
 	tests := map[string]string{
-		"empty":             "",
-		"cut off":           string(good[:len(good)/2]),
-		"no JSON":           "\x00\x01\x02",
-		"null":              "null",
-		"another version":   edit(`"version":1`, `"version":2`),
-		"unknown field":     edit(`"version":1`, `"version":1,"more":1`),
-		"unknown step":      edit(`"step":"set-mac"`, `"step":"set-fire"`),
-		"unknown phase":     edit(`"phase":"recorded"`, `"phase":"x"`),
-		"another interface": edit(`"podInterface":"eth0"`, `"podInterface":"eth1"`),
-		"another tap":       edit(`"tap":"tap-eth0"`, `"tap":"docker0"`),
+		"empty":              "",
+		"cut off":            string(good[:len(good)/2]),
+		"no JSON":            "\x00\x01\x02",
+		"null":               "null",
+		"another version":    edit(`"version":1`, `"version":2`),
+		"unknown step":       edit(`"step":"set-mac"`, `"step":"set-fire"`),
+		"step with more":     edit(`"step":"set-mac","with":{`, `"step":"set-mac","with":{"more":1,`),
+		"more beside a step": edit(`"step":"set-mac",`, `"step":"set-mac","more":1,`),
+		"more in an address": edit(`"addrs":[{`, `"addrs":[{"more":1,`),
+		"unknown phase":      edit(`"phase":"recorded"`, `"phase":"x"`),
+		"another interface":  edit(`"podInterface":"eth0"`, `"podInterface":"eth1"`),
+		"another tap":        edit(`"tap":"tap-eth0"`, `"tap":"docker0"`),
 		"step on another link": strings.Replace(string(good), `"step":"set-mac","with":{"link":"eth0"`,
 			`"step":"set-mac","with":{"link":"eth9"`, 1),
 		"bad address": edit(`"192.168.77.9/32"`, `"192.168.77.9/99"`),
@@ -138,6 +140,68 @@ func TestDamaged(t *testing.T) {
 				t.Errorf("err = %q, want one line that names the file", err)
 			}
 		})
+	}
+}
+
+// TestWhatANewerReleaseAddedIsLeftAlone: the plugin on the node and the server in
+// the pod are not updated together, and an update may be taken back.
+func TestWhatANewerReleaseAddedIsLeftAlone(t *testing.T) {
+	want := example(t)
+	good, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, place := range []string{`"version":1`, `"config":{`, `"lease":{`, `"interface":{`, `"snapshot":{`, `"links":[{`} {
+		field := `"more":{"x":[1]},`
+		with := place + field
+		if strings.HasPrefix(place, `"version"`) {
+			with = field + place
+		}
+		if !strings.Contains(string(good), place) {
+			t.Fatalf("%q is not in the state", place)
+		}
+		d := Dir(t.TempDir())
+		if err := os.WriteFile(d.Path("eth0"), []byte(strings.Replace(string(good), place, with, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Load("eth0")
+		if err != nil {
+			t.Errorf("more in %s: %v", place, err)
+			continue
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("more in %s (-want +got):\n%s", place, diff)
+		}
+	}
+}
+
+// TestAsides are found with the namespace that they are of, if they can be read.
+func TestAsides(t *testing.T) {
+	d, r := Dir(t.TempDir()), example(t)
+	for n := range uint64(2) {
+		r.Snapshot.NetNS.Inode = n + 1
+		if err := d.Save(r); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.SetAside("eth0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(d.Path("eth0")+".stale3", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Asides("eth0")
+	if err != nil || len(got) != 3 {
+		t.Fatalf("%v, %v", got, err)
+	}
+	if got[0].NetNS.Inode != 1 || got[1].NetNS.Inode != 2 || got[2].NetNS != nil || got[2].Path != d.Path("eth0")+".stale3" {
+		t.Errorf("%+v", got)
+	}
+	if got, err := d.Asides("eth1"); err != nil || len(got) != 0 {
+		t.Errorf("of another interface: %v, %v", got, err)
+	}
+	if got, err := Dir(filepath.Join(string(d), "none")).Asides("eth0"); err != nil || len(got) != 0 {
+		t.Errorf("without a directory: %v, %v", got, err)
 	}
 }
 

@@ -1,12 +1,9 @@
 package cniplugin
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -17,10 +14,8 @@ import (
 	"time"
 
 	"github.com/containernetworking/cni/libcni"
-	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
-	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/podwire/podwire/tests/checkout"
 	"github.com/podwire/podwire/tests/pod"
@@ -68,13 +63,19 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldFor(t, time.Minute)
+}
+
+// newWorldFor is newWorld for tests that take longer.
+func newWorldFor(t *testing.T, limit time.Duration) *world {
+	t.Helper()
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("making namespaces takes root")
 		}
 		t.Skip("making namespaces takes root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	w := &world{ctx: ctx}
 	var err error
@@ -96,31 +97,6 @@ func newWorld(t *testing.T) *world {
 	w.path = []string{filepath.Dir(program), "/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni"}
 	w.cni = libcni.NewCNIConfigWithCacheDir(w.path, t.TempDir(), &onNode{Space: w.node.Space})
 	return w
-}
-
-// onNode runs plugins in the node's namespaces.
-type onNode struct {
-	*pod.Space
-	version.PluginDecoder
-}
-
-func (n *onNode) ExecPlugin(ctx context.Context, path string, stdin []byte, environ []string) ([]byte, error) {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, path)
-	cmd.Env, cmd.Stdin, cmd.Stderr = environ, bytes.NewReader(stdin), &stderr
-	out, err := n.RunCmd(cmd)
-	if err == nil {
-		return []byte(out), nil
-	}
-	var said types.Error
-	if json.Unmarshal([]byte(out), &said) == nil && said.Msg != "" {
-		return nil, &said
-	}
-	return nil, fmt.Errorf("%w: %s %s", err, out, &stderr)
-}
-
-func (n *onNode) FindInPath(plugin string, paths []string) (string, error) {
-	return invoke.FindInPath(plugin, paths)
 }
 
 // container is a pod's sandbox.
@@ -170,25 +146,6 @@ func (w *world) sandboxList(t *testing.T, first, cniVersion string) *libcni.Netw
 		t.Fatal(err)
 	}
 	return list
-}
-
-// addPodwire calls podwire alone, on the result of a list before it.
-func (c *container) addPodwire(t *testing.T, before *libcni.NetworkConfigList) error {
-	t.Helper()
-	rt := *c.rt
-	rt.NetNS = "/run/netns/" + c.Name()
-	previous, err := c.w.cni.GetNetworkListCachedResult(before, &rt)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf, err := libcni.InjectConf(c.list.Plugins[1], map[string]any{
-		"name": c.list.Name, "cniVersion": c.list.CNIVersion, "prevResult": previous, "runtimeConfig": c.rt.CapabilityArgs,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = c.w.cni.AddNetwork(c.w.ctx, conf, c.rt)
-	return err
 }
 
 // links are those of the pod.
@@ -303,29 +260,6 @@ func (c *container) mustDel(t *testing.T) {
 	if err := c.del(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// call calls podwire alone, as the specification says, in its newest version, which
-// the plugins of distributions do not speak yet. More are further fields of the
-// configuration.
-func (c *container) call(t *testing.T, command string, more map[string]any) error {
-	t.Helper()
-	program, err := c.w.dir.Program("podwire")
-	if err != nil {
-		t.Fatal(err)
-	}
-	conf := map[string]any{"cniVersion": "1.1.0", "name": c.list.Name, "type": "podwire"}
-	maps.Copy(conf, more)
-	text, err := json.Marshal(conf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	environ := []string{
-		"CNI_COMMAND=" + command, "CNI_PATH=/usr/lib/cni", "CNI_CONTAINERID=" + c.rt.ContainerID,
-		"CNI_NETNS=" + c.rt.NetNS, "CNI_IFNAME=" + c.rt.IfName, "PATH=" + os.Getenv("PATH"),
-	}
-	_, err = (&onNode{Space: c.w.node.Space}).ExecPlugin(c.w.ctx, program, text, environ)
-	return err
 }
 
 // dump is all there is of the pod's network.

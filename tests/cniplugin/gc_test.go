@@ -1,0 +1,123 @@
+package cniplugin
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestGC(t *testing.T) {
+	t.Parallel()
+	w, c := wired(t, "bridge", entry, asking())
+	valid := func(ids ...string) map[string]any {
+		list := []map[string]string{}
+		for _, id := range ids {
+			list = append(list, map[string]string{"containerID": id, "ifname": "eth0"})
+		}
+		return map[string]any{"cni.dev/valid-attachments": list}
+	}
+	if err := c.call(t, "GC", valid("other", c.rt.ContainerID)); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.call(t, "CHECK", nil); err != nil {
+		t.Errorf("after GC of others: %v", err)
+	}
+	foreign := valid()
+	foreign["name"] = "another-network"
+	if err := c.call(t, "GC", foreign); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.call(t, "CHECK", nil); err != nil {
+		t.Errorf("after GC of another network: %v", err)
+	}
+	if err := c.call(t, "GC", valid("other")); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.left(t); left != "" {
+		t.Errorf("left on the node:\n%s", left)
+	}
+	if links := c.links(t); links != "lo eth0" {
+		t.Errorf("the pod has the links %s", links)
+	}
+	c.mustDel(t)
+}
+
+// TestGCOfLeftovers: what was cut off before there was a note, once it is old, and
+// states that were set aside, once their namespace is gone.
+func TestGCOfLeftovers(t *testing.T) {
+	t.Parallel()
+	w, c := wired(t, "bridge", entry, asking())
+	w.run(t, "sh", "-c", "echo '{' > "+stateDir+"/"+c.rt.ContainerID+"/eth0.json")
+	c.mustDel(t)
+	w.run(t, "sh", "-c", "cd "+stateDir+` &&
+		mkdir empty young leftover torn foreign &&
+		touch leftover/eth0.json.tmp torn/eth0.attachment foreign/file file &&
+		touch -d '2 minutes ago' empty leftover torn foreign`)
+	gc := func(want ...string) {
+		t.Helper()
+		if err := c.call(t, "GC", nil); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, strings.Fields(w.run(t, "ls", stateDir))); diff != "" {
+			t.Errorf("left on the node (-want +got):\n%s", diff)
+		}
+	}
+	gc(c.rt.ContainerID, "file", "foreign", "young")
+	if left := w.left(t); !strings.Contains(left, "eth0.json.stale") {
+		t.Errorf("the namespace lives, and its state is gone:\n%s", left)
+	}
+	c.gone(t, "no file")
+	gc("file", "foreign", "young")
+}
+
+// TestCallsOfOneContainerAtATime: an ADD that runs, slowly, does not lose its note to
+// a GC, without which no later GC would find it.
+func TestCallsOfOneContainerAtATime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.makeVolume(t)
+	c := w.sandbox(t, "bridge", entry, cniVersion, asking())
+	bare := w.sandboxList(t, "bridge", cniVersion)
+	if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
+		t.Fatal(err)
+	}
+	before := c.dump(t)
+	add := c.command(t, "ADD", c.asksFor(t, bare, asking()))
+	for range 3 {
+		added := make(chan error, 1)
+		slow := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace=openat", "-e", "inject=openat:delay_enter=20000", add.program)
+		slow.Env, slow.Stdin = add.environ, bytes.NewReader(add.stdin)
+		if err := w.node.Start(slow); err != nil {
+			t.Fatal(err)
+		}
+		go func() { added <- slow.Wait() }()
+		for running := true; running; {
+			select {
+			case err := <-added:
+				if err != nil {
+					t.Fatal(err)
+				}
+				running = false
+			default:
+				if err := c.call(t, "GC", nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if left := w.left(t); strings.Contains(left, "eth0.json") && !strings.Contains(left, "eth0.attachment") {
+			t.Fatalf("a state without a note:\n%s", left)
+		}
+	}
+	if err := c.call(t, "GC", nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, c.dump(t)); diff != "" {
+		t.Errorf("the pod's network (-before +after):\n%s", diff)
+	}
+	if left := w.left(t); left != "" {
+		t.Errorf("left on the node:\n%s", left)
+	}
+}
