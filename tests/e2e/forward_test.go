@@ -5,14 +5,9 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/podwire/podwire/tests/cluster/page"
 )
 
 // testPortForward forwards a port to the VM's pod. kubectl port-forward connects
@@ -89,35 +84,18 @@ func (v *vm) relay(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-e", "-c", v.relayCommands(t))
-	cmd.Dir = string(v.dir)
-	cmd.Env = os.Environ()
-	if options.kubeconfig != "" {
-		cmd.Env = append(cmd.Env, "KUBECONFIG="+options.kubeconfig)
-	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("running the commands for a relay: %v: %s", err, out)
-	}
+	v.typeIn(t, time.Minute, v.relayCommands(t))
 }
 
 // relayCommands returns the page's commands for a relay, in the namespace of this
 // shape, without the last: the forward itself, which the test does at a free port.
 func (v *vm) relayCommands(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(fromTop(v.dir, filepath.Join("docs", "kubernetes.md")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks, err := page.Blocks(string(text), "relay")
-	if err != nil {
-		t.Fatal(err)
-	}
+	said := v.pageSays(t, "relay")
 	const forward = "kubectl -n podwire-launcher port-forward pod/relay 8080:8080\n"
-	commands, ok := strings.CutSuffix(blocks[0].Commands, forward)
-	if !ok || len(blocks) > 1 {
-		t.Fatalf("the page's commands for a relay are %q; the test knows them to end with %q", blocks[0].Commands, forward)
+	commands, ok := strings.CutSuffix(said, forward)
+	if !ok {
+		t.Fatalf("the page's commands for a relay are %q; the test knows them to end with %q", said, forward)
 	}
 	return strings.ReplaceAll(commands, "podwire-launcher", v.namespace)
 }

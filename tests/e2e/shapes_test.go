@@ -85,6 +85,9 @@ func TestShapes(t *testing.T) {
 	if options.restartNode != "" && options.suite == "full" {
 		t.Run("node-restart", func(t *testing.T) { w.testNodeRestart(t, vms) })
 	}
+	if slices.Contains(names, "chained") && options.suite == "full" {
+		t.Run("uninstall", w.testUninstall)
+	}
 }
 
 // test runs the suite's checks.
