@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -49,7 +50,7 @@ func FromAnnotations(annotations map[string]string, except ...string) ([]Setting
 	}
 	slices.Sort(keys)
 	for _, name := range keys {
-		source, value := "annotation "+AnnotationPrefix+name, annotations[AnnotationPrefix+name]
+		source, value := annotationSource(name), annotations[AnnotationPrefix+name]
 		if !slices.Contains(ofPod, name) {
 			return nil, &Error{Source: source, Value: value, Want: "one of podwire's annotations: " + strings.Join(slices.Concat(except, ofPod), ", ")}
 		}
@@ -61,10 +62,20 @@ func FromAnnotations(annotations map[string]string, except ...string) ([]Setting
 	for _, f := range PodFields() {
 		if slices.Contains(keys, f.Name) {
 			value := annotations[AnnotationPrefix+f.Name]
-			out = append(out, Setting{Field: f.Name, Source: "annotation " + AnnotationPrefix + f.Name, Values: f.split(value)})
+			out = append(out, Setting{Field: f.Name, Source: annotationSource(f.Name), Values: f.split(value)})
 		}
 	}
 	return out, nil
+}
+
+// annotationSource is an annotation in an error's one line. Kubernetes would not take
+// a name with odd characters, or a long one; a runtime without it may.
+func annotationSource(name string) string {
+	const most = 63
+	if len(name) > most {
+		name = name[:most] + "…"
+	}
+	return "annotation " + strings.Trim(strconv.Quote(AnnotationPrefix+name), `"`)
 }
 
 // FromObject reads the settings that a pod may have from a JSON object, whose keys
