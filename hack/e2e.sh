@@ -39,6 +39,7 @@ collect() {
 rm -rf "$artifacts"
 mkdir -p "$artifacts"
 (cd tests && ../hack/go.sh test -c -tags e2e -o "../$tests" ./e2e)
+hack/kind/with.sh true # what is missing is said before anything is begun
 ! hack/kind/cluster.sh exists || { say "there is a cluster already; make cluster-down removes it" && exit 1; }
 trap collect EXIT
 

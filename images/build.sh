@@ -150,6 +150,13 @@ image() {
 		--build-arg VERSION="$version" --build-arg REVISION="$revision" "$@" .
 }
 
+# small makes sure that a pod pays little for podwire.
+small() {
+	local most=12000000
+	[ "$(docker image inspect -f '{{.Size}}' "localhost/podwire:$tag")" -lt "$most" ] ||
+		die "localhost/podwire:$tag has more than $most bytes"
+}
+
 size() { docker image inspect -f '{{.Size}}' "localhost/$1:$tag" | awk '{ printf "%.1f MB\n", $1 / 1e6 }'; }
 
 host=$(host_arch)
@@ -169,7 +176,8 @@ offline=''
 [ "${OFFLINE-}" != 1 ] || offline=1
 [ -z "$offline" ] || [ "$arch" = "$host" ] || die "OFFLINE=1 builds for this machine's own architecture, $host"
 [ -z "$offline" ] || [ -n "${DOCKER_HOST-}" ] || engine
-docker version >/dev/null 2>&1 || die "no docker answers${DOCKER_HOST:+ at $DOCKER_HOST}"
+docker version >/dev/null 2>&1 ||
+	die "no Docker answers${DOCKER_HOST:+ at $DOCKER_HOST}; start it, or set OFFLINE=1, which needs none (docs/kubernetes.md)"
 base=${BASE-}
 network=() platform=()
 [ "$arch" = "$host" ] || platform=(--platform "linux/$arch")
@@ -179,6 +187,7 @@ if [ -n "$offline" ]; then
 fi
 progress "programs for linux/$arch" programs
 progress "podwire" image podwire
+small
 progress "podwire-launcher" image podwire-launcher ${base:+--build-arg BASE="$base"} --build-arg SNAPSHOT="${SNAPSHOT-}" \
 	"${network[@]}"
 built="podwire podwire-launcher"

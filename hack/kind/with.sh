@@ -22,6 +22,13 @@ down() {
 	fi
 }
 
+# answering makes sure of the machine's engine: kind would say at length what is wrong.
+answering() {
+	docker version >/dev/null 2>&1 ||
+		die "no Docker answers; start it, or set OFFLINE=1, which needs none (docs/kubernetes.md)"
+}
+[ -n "${OFFLINE-}" ] || answering
+
 if [ "${1-}" = --down ]; then
 	down
 	exit
