@@ -23,8 +23,8 @@ for module in . tests hack/kind/programs; do
 	(cd "$module" && "$linter" run --config "$root/.golangci.yaml" --build-tags libvirt_dlopen,e2e "${also[@]}" ./...)
 done
 echo "lint: shellcheck"
-# Scripts without a name that ends in .sh are known by their first line.
-git -c safe.directory="$root" ls-files -z | xargs -0 grep -lIZE -m 1 '^#!(/usr/bin/env bash|/bin/bash|/bin/sh)$' -- | xargs -0 shellcheck
+# A script is known by its first line, whatever its name.
+git -c safe.directory="$root" ls-files -z | xargs -0 grep -lIZE -m 1 '^(#!(/usr/bin/env bash|/bin/bash|/bin/sh)|# shellcheck shell=bash)$' -- | xargs -0 shellcheck
 for module in . tests hack/kind/programs; do
 	echo "lint: go mod tidy in $module"
 	(cd "$module" && go mod tidy -diff)
