@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/podwire/podwire/tests/pod"
 )
@@ -51,8 +52,7 @@ func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]st
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed
 	}()
-	_, err := space.Run(ctx, "/lib/systemd/systemd-networkd-wait-online", "--interface="+link, "--timeout=20")
-	if err != nil {
+	if err := online(ctx, space, link); err != nil {
 		return nil, fmt.Errorf("waiting for systemd-networkd: %w\n%s", err, log.String())
 	}
 	out, err := space.Run(ctx, "sh", "-c", "cat /run/systemd/netif/leases/*")
@@ -66,4 +66,17 @@ func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]st
 		}
 	}
 	return told, nil
+}
+
+// online waits until systemd-networkd has configured a link. Its own program for
+// that can miss a change while both start, so it is asked anew every second.
+func online(ctx context.Context, space *pod.Space, link string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		_, err := space.Run(ctx, "/lib/systemd/systemd-networkd-wait-online", "--interface="+link, "--timeout=1")
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
 }
