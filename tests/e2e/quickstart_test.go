@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -35,12 +36,14 @@ func TestQuickstart(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-c", script(blocks))
 	cmd.Dir = string(dir)
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
+	// The first time it takes minutes, so it shows what it does.
+	var out strings.Builder
+	cmd.Stdout = io.MultiWriter(os.Stdout, &out)
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Run(); err != nil {
 		t.Fatalf("running the commands of %s: %v", options.docs, err)
 	}
-	parts := strings.Split(string(out), marker)
+	parts := strings.Split(out.String(), marker)
 	if last := parts[len(parts)-1]; !greeting.MatchString(last) {
 		t.Errorf("the last of the commands printed %q, which is not the guest's greeting", last)
 	}
