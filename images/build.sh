@@ -11,7 +11,7 @@
 #             machine's.
 #   TAG       in place of dev
 #   BASE      base image of podwire-launcher, in place of the Dockerfile's
-#   SNAPSHOT  date of snapshot.debian.org for its packages
+#   SNAPSHOT  archive for its packages; see images/podwire-launcher/Dockerfile
 #   OFFLINE=1 needs no registry: the base is made of this machine's own
 #             distribution, from its own package archives, and kept in the cache
 #             (~/.cache/podwire); and the docker is that of hack/kind, unless

@@ -25,9 +25,12 @@ missing() {
 	done
 }
 
-# snapshot DATE has apt read the archive as it was then.
+# snapshot ADDRESS has apt read the archive as it was one day. In the address, @
+# stands for debian or debian-security.
 snapshot() {
-	sed -i -E "s#^(URIs: )https?://[^ ]*/(debian(-security)?)/?\$#\1http://snapshot.debian.org/archive/\2/$1#" \
+	# shellcheck disable=SC2001 # the replacement is the group's number, a backslash and all
+	to=$(echo "$1" | sed 's#@#\\2#')
+	sed -i -E "s#^(URIs: )https?://[^ ]*/(debian(-security)?)/?\$#\1$to#" \
 		/etc/apt/sources.list.d/*.sources
 	echo 'Acquire::Check-Valid-Until "false";' >/etc/apt/apt.conf.d/90podwire-snapshot
 }

@@ -59,9 +59,6 @@ func suite() []string {
 // TestShapes checks each shape, some at a time as -parallel has it, and at last
 // restarts their nodes under them.
 func TestShapes(t *testing.T) {
-	if options.docs != "" {
-		t.Skip("-docs asks for the page's commands alone")
-	}
 	w := newWorld(t)
 	names, _ := wantedShapes() // checked at the start
 	if slices.Contains(names, "chained") {
