@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -87,17 +88,22 @@ func settingNames() string {
 	return strings.Join(lines, ",\n")
 }
 
-// nodeFlags are those that say where a node has what.
+// nodeFlags are those of install and uninstall: where a node has what, and how often
+// it is looked at.
 type nodeFlags struct {
 	binDir, confDir string
+	watch, check    bool
 }
 
-func (f *nodeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.binDir, "bin-dir", "/opt/cni/bin", "`DIR` of the CNI plugins")
-	cmd.Flags().StringVar(&f.confDir, "conf-dir", "/etc/cni/net.d", "`DIR` of their configuration")
+func (f *nodeFlags) add(cmd *cobra.Command, watch, check string) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.binDir, "bin-dir", "/opt/cni/bin", "`DIR` of the CNI plugins")
+	flags.StringVar(&f.confDir, "conf-dir", "/etc/cni/net.d", "`DIR` of their configuration")
+	flags.BoolVar(&f.watch, "watch", false, watch)
+	flags.BoolVar(&f.check, "check", false, check)
 	_ = cmd.MarkFlagDirname("bin-dir")
 	_ = cmd.MarkFlagDirname("conf-dir")
-	cmd.Flags().SortFlags = false
+	flags.SortFlags = false
 }
 
 func (f *nodeFlags) node(cmd *cobra.Command) (*node, error) {
@@ -108,14 +114,28 @@ func (f *nodeFlags) node(cmd *cobra.Command) (*node, error) {
 	return &node{binDir: f.binDir, confDir: f.confDir, log: log}, nil
 }
 
+// run does it once, or again and again; with --check it does nothing, and there being
+// something to do is the error unlike.
+func (f *nodeFlags) run(ctx context.Context, n *node, do func(dryRun bool) (bool, error), unlike error) error {
+	if f.watch && !f.check {
+		n.watch(ctx, do)
+		return nil
+	}
+	changed, err := soon(ctx, f.check, do)
+	if err == nil && f.check && changed {
+		return unlike
+	}
+	return err
+}
+
+var errNotInstalled = errors.New("the plugin is not installed like this")
+
 func cniInstallCommand() *cobra.Command {
 	var where nodeFlags
 	var entry entryFlags
-	var watch, check bool
 	cmd := &cobra.Command{Use: "install", Short: "install the CNI plugin on this node", Long: installHelp, Args: noArgs}
-	where.add(cmd)
-	cmd.Flags().BoolVar(&watch, "watch", false, "install it again whenever somebody changed it, until SIGTERM")
-	cmd.Flags().BoolVar(&check, "check", false, "change nothing; exit with 1 where it is not installed like this")
+	where.add(cmd, "install it again whenever somebody changed it, until SIGTERM",
+		"change nothing; exit with 1 where it is not installed like this")
 	entry.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := fromEnvironment(cmd.Flags()); err != nil {
@@ -128,26 +148,16 @@ func cniInstallCommand() *cobra.Command {
 		if n.entry, err = entry.entry(); err != nil {
 			return err
 		}
-		if watch && !check {
-			n.watch(cmd.Context(), n.install)
-			return nil
-		}
-		changed, err := soon(cmd.Context(), check, n.install)
-		if err == nil && check && changed {
-			return errors.New("the plugin is not installed like this")
-		}
-		return err
+		return where.run(cmd.Context(), n, n.install, errNotInstalled)
 	}
 	return cmd
 }
 
 func cniUninstallCommand() *cobra.Command {
 	var where nodeFlags
-	var watch, check bool
 	cmd := &cobra.Command{Use: "uninstall", Short: "take the CNI plugin away from this node", Long: uninstallHelp, Args: noArgs}
-	where.add(cmd)
-	cmd.Flags().BoolVar(&watch, "watch", false, "take it away again whenever it comes back, until SIGTERM")
-	cmd.Flags().BoolVar(&check, "check", false, "change nothing; exit with 1 where anything of it is there")
+	where.add(cmd, "take it away again whenever it comes back, until SIGTERM",
+		"change nothing; exit with 1 where anything of it is there")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := fromEnvironment(cmd.Flags()); err != nil {
 			return err
@@ -156,15 +166,7 @@ func cniUninstallCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if watch && !check {
-			n.watch(cmd.Context(), n.uninstall)
-			return nil
-		}
-		changed, err := soon(cmd.Context(), check, n.uninstall)
-		if err == nil && check && changed {
-			return errLeft
-		}
-		return err
+		return where.run(cmd.Context(), n, n.uninstall, errLeft)
 	}
 	return cmd
 }
