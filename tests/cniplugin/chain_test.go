@@ -42,9 +42,7 @@ func TestPodThatAsksIsWired(t *testing.T) {
 				if diff := cmp.Diff(before, w.rules(t)); diff != "" {
 					t.Errorf("rules of iptables after DEL (-before +after):\n%s", diff)
 				}
-				if left := w.left(t); left != "" {
-					t.Errorf("left on the node:\n%s", left)
-				}
+				w.wantNothingLeft(t)
 				c.mustDel(t)
 			})
 		}
@@ -162,9 +160,7 @@ func TestPodThatDoesNotAskIsUntouched(t *testing.T) {
 			if links := c.links(t); links != "lo eth0" {
 				t.Errorf("the pod has the links %s", links)
 			}
-			if left := w.left(t); left != "" {
-				t.Errorf("left on the node:\n%s", left)
-			}
+			w.wantNothingLeft(t)
 			if err := c.w.cni.CheckNetworkList(w.ctx, c.list, c.rt); err != nil {
 				t.Errorf("CHECK: %v", err)
 			}
@@ -215,9 +211,7 @@ func TestRefusalsLeaveThePodAlone(t *testing.T) {
 			if diff := cmp.Diff(before, c.dump(t)); diff != "" {
 				t.Errorf("the pod's network (-before +after):\n%s", diff)
 			}
-			if left := w.left(t); left != "" {
-				t.Errorf("left on the node:\n%s", left)
-			}
+			w.wantNothingLeft(t)
 		})
 	}
 }

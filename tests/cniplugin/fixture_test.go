@@ -69,27 +69,8 @@ func newWorld(t *testing.T) *world {
 // newWorldFor is newWorld for tests that take longer.
 func newWorldFor(t *testing.T, limit time.Duration) *world {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("making namespaces takes root")
-		}
-		t.Skip("making namespaces takes root")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	w := &world{ctx: ctx}
-	var err error
-	if w.dir, err = checkout.Find(); err != nil {
-		t.Fatal(err)
-	}
-	if w.node, err = pod.NewNode(ctx, w.dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.node.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w := &world{}
+	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
 	program, err := w.dir.Program("podwire")
 	if err != nil {
 		t.Fatal(err)
@@ -292,6 +273,14 @@ func (w *world) left(t *testing.T) string {
 		return "" // not even the directory
 	}
 	return out
+}
+
+// wantNothingLeft checks that podwire left nothing on the node.
+func (w *world) wantNothingLeft(t *testing.T) {
+	t.Helper()
+	if left := w.left(t); left != "" {
+		t.Errorf("left on the node:\n%s", left)
+	}
 }
 
 func podIP(t *testing.T, r *current.Result) netip.Prefix {

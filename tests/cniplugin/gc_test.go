@@ -36,9 +36,7 @@ func TestGC(t *testing.T) {
 	if err := c.call(t, "GC", valid("other")); err != nil {
 		t.Fatal(err)
 	}
-	if left := w.left(t); left != "" {
-		t.Errorf("left on the node:\n%s", left)
-	}
+	w.wantNothingLeft(t)
 	if links := c.links(t); links != "lo eth0" {
 		t.Errorf("the pod has the links %s", links)
 	}
@@ -117,7 +115,5 @@ func TestCallsOfOneContainerAtATime(t *testing.T) {
 	if diff := cmp.Diff(before, c.dump(t)); diff != "" {
 		t.Errorf("the pod's network (-before +after):\n%s", diff)
 	}
-	if left := w.left(t); left != "" {
-		t.Errorf("left on the node:\n%s", left)
-	}
+	w.wantNothingLeft(t)
 }

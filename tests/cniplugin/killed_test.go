@@ -2,14 +2,11 @@ package cniplugin
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -85,17 +82,11 @@ func (k *killer) each(t *testing.T, command string, plugin pluginCall, prepare f
 func (k *killer) kill(t *testing.T, plugin pluginCall, n int) (made int, killed bool) {
 	t.Helper()
 	const trace = "/run/trace"
-	cmd := exec.CommandContext(context.WithoutCancel(k.w.ctx), "strace", "-f", "-o", trace, "-e", "trace="+k.call,
-		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", k.call, n), plugin.program)
+	cmd := exec.Command(plugin.program)
 	cmd.Env, cmd.Stdin = plugin.environ, bytes.NewReader(plugin.stdin)
-	out, err := k.w.node.RunCmd(cmd)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
-		killed = true // strace ends as its command did
-	default:
-		t.Fatalf("killed at %s number %d it ended otherwise: %v\n%s", k.call, n, err, out)
+	killed, err := k.w.node.KillAt(k.w.ctx, k.call, n, trace, cmd)
+	if err != nil {
+		t.Fatal(err)
 	}
 	text, err := k.w.node.ReadFile(trace)
 	if err != nil {
@@ -122,22 +113,14 @@ func (k *killer) wantUndone(t *testing.T, after string) {
 	}
 }
 
-// settled is the pod's network once duplicate address detection is done. The kernel
-// does not list IPv6 routes in an order that means anything.
+// settled is the pod's network at rest.
 func (c *container) settled(t *testing.T) []string {
 	t.Helper()
-	for {
-		lines := c.dump(t)
-		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "tentative") }) {
-			slices.Sort(lines)
-			return lines
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-c.w.ctx.Done():
-			t.Fatal("an address stays tentative")
-		}
+	lines, err := c.Settled(c.w.ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return lines
 }
 
 // TestResultThatNobodyGets: the runtime takes the ADD for failed, so that the pod is
@@ -177,9 +160,7 @@ func TestResultThatNobodyGets(t *testing.T) {
 			if diff := cmp.Diff(before, c.settled(t)); diff != "" {
 				t.Errorf("the pod's network (-before +after):\n%s", diff)
 			}
-			if left := w.left(t); left != "" {
-				t.Errorf("left on the node:\n%s", left)
-			}
+			w.wantNothingLeft(t)
 		})
 	}
 }

@@ -50,9 +50,7 @@ func TestDELWithoutItsNamespace(t *testing.T) {
 				if err := c.call(t, "DEL", nil); err != nil {
 					t.Fatal(err)
 				}
-				if left := w.left(t); left != "" {
-					t.Errorf("left on the node:\n%s", left)
-				}
+				w.wantNothingLeft(t)
 			}
 		})
 	}

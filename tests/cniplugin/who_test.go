@@ -72,9 +72,7 @@ func TestAllPodsOfKubernetes(t *testing.T) {
 				}
 			}
 			c.mustDel(t)
-			if left := w.left(t); left != "" {
-				t.Errorf("left on the node:\n%s", left)
-			}
+			w.wantNothingLeft(t)
 		})
 	}
 }

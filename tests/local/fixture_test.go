@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -49,31 +48,13 @@ var shapes = map[string]func(context.Context, *pod.Node, string, byte) (*pod.Pod
 // newWorld makes the world, and has the test end within the given time.
 func newWorld(t *testing.T, shape string, limit time.Duration) *world {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("making namespaces takes root")
-		}
-		t.Skip("making namespaces takes root")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	t.Cleanup(cancel)
-	w := &world{ctx: ctx}
+	w := &world{}
 	var err error
-	if w.dir, err = checkout.Find(); err != nil {
+	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
+	if w.vm, err = shapes[shape](w.ctx, w.node, "vm-0", 10); err != nil {
 		t.Fatal(err)
 	}
-	if w.node, err = pod.NewNode(ctx, w.dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := w.node.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if w.vm, err = shapes[shape](ctx, w.node, "vm-0", 10); err != nil {
-		t.Fatal(err)
-	}
-	if w.other, err = shapes[shape](ctx, w.node, "web-0", 11); err != nil {
+	if w.other, err = shapes[shape](w.ctx, w.node, "web-0", 11); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.vm.SetResolvConf(resolvConf); err != nil {

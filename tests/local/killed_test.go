@@ -1,13 +1,8 @@
 package local
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os/exec"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -68,23 +63,14 @@ func (w *world) enrich(t *testing.T) {
 	}
 }
 
-// settled is the pod's network once duplicate address detection is done. The
-// kernel does not list IPv6 routes in an order that means anything.
+// settled is the pod's network at rest.
 func (w *world) settled(t *testing.T) []string {
 	t.Helper()
-	for {
-		lines := w.dump(t)
-		tentative := slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "tentative") })
-		if !tentative {
-			slices.Sort(lines)
-			return lines
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-w.ctx.Done():
-			t.Fatal("an address stays tentative")
-		}
+	lines, err := w.vm.Settled(w.ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return lines
 }
 
 // killed runs podwire until its n-th call of a kind, and reports whether there was
@@ -95,19 +81,11 @@ func (w *world) killed(t *testing.T, call string, n int, command string) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(w.ctx), "strace", "-f", "-o", "/dev/null", "-e", "trace="+call,
-		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n), program, command, "--log-level", "error")
-	_, err = w.vm.RunCmd(cmd)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return false
-	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
-		return true // strace ends as its command did
-	default:
-		t.Fatalf("%s killed at %s number %d ended otherwise: %v", command, call, n, err)
-		return false
+	killed, err := w.vm.KillAt(w.ctx, call, n, "/dev/null", exec.Command(program, command, "--log-level", "error"))
+	if err != nil {
+		t.Fatalf("%s: %v", command, err)
 	}
+	return killed
 }
 
 func (w *world) wantNoDrift(t *testing.T) {

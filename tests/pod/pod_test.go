@@ -9,25 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/podwire/podwire/tests/checkout"
 )
 
 var subnet = netip.MustParsePrefix("10.244.1.0/24")
 
 func newNode(t *testing.T) (context.Context, *Node) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	t.Cleanup(cancel)
-	dir, err := checkout.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := NewNode(ctx, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { n.Close() })
+	ctx, _, n := NewTestNode(t, 30*time.Second)
 	return ctx, n
 }
 
@@ -96,8 +84,12 @@ func TestCloseEndsAllProcesses(t *testing.T) {
 	if err := n.Start(sleep); err != nil {
 		t.Fatal(err)
 	}
-	if !running(t, marker) {
-		t.Fatal("the process did not start")
+	// Start returns once the old program is gone, which is a moment before the kernel
+	// shows the arguments of the new one.
+	for !running(t, marker) {
+		if ctx.Err() != nil {
+			t.Fatal("the process did not start")
+		}
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- sleep.Wait() }()

@@ -1,0 +1,84 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/podwire/podwire/tests/checkout"
+)
+
+// NewTestNode makes a node for a test, which has to end within the given time. Without
+// root there is none: then the test is skipped, but in CI it fails.
+func NewTestNode(t *testing.T, limit time.Duration) (context.Context, checkout.Dir, *Node) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("making namespaces takes root")
+		}
+		t.Skip("making namespaces takes root")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	dir, err := checkout.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, err := NewNode(ctx, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return ctx, dir, node
+}
+
+// Settled is Dump, by lines, once duplicate address detection is done. They are
+// sorted: the kernel does not list IPv6 routes in an order that means anything.
+func (p *Pod) Settled(ctx context.Context) ([]string, error) {
+	for {
+		text, err := p.Dump(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lines := strings.Split(text, "\n")
+		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "tentative") }) {
+			slices.Sort(lines)
+			return lines, nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("an address stays tentative: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// KillAt runs a program until one of its threads makes its n-th call of a kind, and
+// reports whether there was one. The calls are written to trace, a path in the space.
+// The end of ctx does not end it: what strace left behind would run on.
+func (s *Space) KillAt(ctx context.Context, call string, n int, trace string, cmd *exec.Cmd) (bool, error) {
+	args := []string{"-f", "-o", trace, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)}
+	strace := exec.CommandContext(context.WithoutCancel(ctx), "strace", append(args, cmd.Args...)...)
+	strace.Env, strace.Stdin = cmd.Env, cmd.Stdin
+	out, err := s.RunCmd(strace)
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
+		return true, nil // strace ends as its command did
+	default:
+		return false, fmt.Errorf("killed at %s number %d it ended otherwise: %w\n%s", call, n, err, out)
+	}
+}
