@@ -167,8 +167,12 @@ func b2i(b bool) int {
 }
 
 // Diff returns how two snapshots differ, whatever the order of their entries, or
-// nothing.
+// nothing. Neighbours that nobody set are left out: the kernel forgets them and
+// finds them out again.
 func Diff(want, got netstate.Snapshot) string {
+	learned := func(n netstate.Neighbor) bool { return !n.Permanent() }
+	want.Neighbors = slices.DeleteFunc(slices.Clone(want.Neighbors), learned)
+	got.Neighbors = slices.DeleteFunc(slices.Clone(got.Neighbors), learned)
 	return cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(),
 		cmpopts.SortSlices(func(a, b netstate.Route) bool { return fmt.Sprint(a) < fmt.Sprint(b) }),
 		cmpopts.SortSlices(func(a, b netstate.Addr) bool { return fmt.Sprint(a) < fmt.Sprint(b) }),

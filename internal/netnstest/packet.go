@@ -47,6 +47,13 @@ func (p *Packet) Send(t testing.TB, frame []byte) {
 	}
 }
 
+// TrySend sends one frame, if that goes: for a link that is taken down meanwhile,
+// and for goroutines of a test's.
+func (p *Packet) TrySend(frame []byte) error {
+	_, err := p.file.Write(frame)
+	return err
+}
+
 // Next returns the next frame that want takes, or nil if none comes within the
 // time.
 func (p *Packet) Next(t testing.TB, within time.Duration, want func(frame []byte) bool) []byte {

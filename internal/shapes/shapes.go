@@ -116,7 +116,14 @@ func All() []Shape {
 		{"onlink-default", With(Pod("10.0.1.7/32"), Route("0.0.0.0/0", ""))},
 		{"no-default", Pod("192.168.9.7/24")},
 		{"dual-stack", Dual()},
-		{"ipv6-only", With(Pod("fd00:10:244:1::7/64", "fe80::858:aff:fef4:107/64"), Route("::/0", "fd00:10:244:1::1"))},
+		{"ipv6-only", Known(With(Pod("fd00:10:244:1::7/64", "fe80::858:aff:fef4:107/64"), Route("::/0", "fd00:10:244:1::1")), "fd00:10:244:1::1")},
+		{"ipv6-unknown-gateway", With(Pod("fd00:10:244:1::7/64"), Route("::/0", "fd00:10:244:1::1"))},
+		{"calico-dual", CalicoDual()},
+		{"aws-vpc-ipv6", AWS6()},
+		{"cilium-dual", With(Pod("10.0.1.7/32", "fd00:10::7/128"), Route("10.0.1.200/32", ""), Route("0.0.0.0/0", "10.0.1.200"), Route("::/0", ""))},
+		{"ptp-ipv6", Known(With(Without(Pod("fd00:10:1:2::5/64"), "fd00:10:1:2::/64"),
+			Route("fd00:10:1:2::1/128", ""), Route("fd00:10:1:2::/64", "fd00:10:1:2::1"), Route("::/0", "fd00:10:1:2::1")), "fd00:10:1:2::1")},
+		{"via-inet6", Known(With(Pod("10.9.0.7/32", "fe80::858:aff:fef4:107/64"), Route("0.0.0.0/0", "fe80::1")), "fe80::1")},
 		{"no-address", Pod()},
 	}
 }
@@ -144,13 +151,39 @@ func AWS() netstate.Snapshot {
 	s := Calico()
 	s.Neighbors = append(s.Neighbors, netstate.Neighbor{
 		Link: Index, Addr: netip.MustParseAddr("169.254.1.1"),
-		MAC: netstate.MAC{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}, State: netstate.NeighborPermanent,
+		MAC: GatewayMAC, State: netstate.NeighborPermanent,
 	})
 	return s
 }
 
 // Dual has both families.
 func Dual() netstate.Snapshot {
-	return With(Pod("10.244.1.7/24", "fd00:10:244:1::7/64", "fe80::858:aff:fef4:107/64"),
-		Route("0.0.0.0/0", "10.244.1.1"), Route("::/0", "fd00:10:244:1::1"))
+	return Known(With(Pod("10.244.1.7/24", "fd00:10:244:1::7/64", "fe80::858:aff:fef4:107/64"),
+		Route("0.0.0.0/0", "10.244.1.1"), Route("::/0", "fd00:10:244:1::1")), "fd00:10:244:1::1")
+}
+
+// CalicoDual has a host address of each family; IPv6 gateways are link-local.
+func CalicoDual() netstate.Snapshot {
+	s := WithAddr(WithAddr(Calico(), "fd00:10:77::9/128"), "fe80::858:aff:fef4:107/64")
+	return With(s, Route("::/0", "fe80::ecee:eeff:feee:eeee"))
+}
+
+// AWS6 is an IPv6-only pod, whose gateway nobody answers for.
+func AWS6() netstate.Snapshot {
+	s := With(Pod("2600:1f13::7/128", "fe80::858:aff:fef4:107/64"), Route("fe80::1/128", ""), Route("::/0", "fe80::1"))
+	s.Neighbors = append(s.Neighbors, netstate.Neighbor{
+		Link: Index, Addr: netip.MustParseAddr("fe80::1"), MAC: GatewayMAC, State: netstate.NeighborPermanent,
+	})
+	return s
+}
+
+// GatewayMAC is that of each gateway that has one.
+var GatewayMAC = netstate.MAC{0xee, 0xee, 0xee, 0xee, 0xee, 0xee}
+
+// Known has a gateway say its MAC, as one that was asked does.
+func Known(s netstate.Snapshot, gateway string) netstate.Snapshot {
+	s.Neighbors = append(s.Neighbors, netstate.Neighbor{
+		Link: Index, Addr: netip.MustParseAddr(gateway), MAC: GatewayMAC, State: netstate.NeighborReachable,
+	})
+	return s
 }

@@ -21,8 +21,10 @@ const Infinite = time.Duration(0)
 // Config is all that can be set. The fields that shape a wired interface are
 // kept in its state file; the others are of one command alone.
 type Config struct {
-	Interfaces []string `json:"interfaces,omitempty"`
-	Binding    string   `json:"binding"`
+	Interfaces    []string `json:"interfaces,omitempty"`
+	All           bool     `json:"all,omitempty"`           // in place of Interfaces
+	NetworkStatus string   `json:"networkStatus,omitempty"` // path of the annotation's file
+	Binding       string   `json:"binding"`
 
 	MAC      netstate.MAC `json:"mac,omitzero"`  // the guest's; the pod interface's own where unset
 	MTU      int          `json:"mtu,omitempty"` // octets; the pod interface's own where 0
@@ -33,6 +35,7 @@ type Config struct {
 	Domain     string           `json:"domain,omitempty"`
 	Search     []string         `json:"search,omitempty"`
 	DNS        []netip.Addr     `json:"dns,omitempty"`
+	DNSForward bool             `json:"dnsForward,omitempty"`
 	NTP        []netip.Addr     `json:"ntp,omitempty"`
 	TFTPServer string           `json:"tftpServer,omitempty"`
 	BootFile   string           `json:"bootFile,omitempty"`

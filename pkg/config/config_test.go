@@ -22,6 +22,9 @@ func TestValues(t *testing.T) {
 	}{
 		{"interface", []string{"eth0", "net1.5", "a23456789012345"}, []string{"", ".", "..", "a/b", "a b", "a:b", "eth%d", "a234567890123456", "eth0\n"}},
 		{"binding", []string{"bridge"}, []string{"", "Bridge", "slirp"}},
+		{"all", []string{"true", "false"}, []string{"", "yes"}},
+		{"network-status", []string{"/etc/podinfo/network-status"}, []string{"", "network-status"}},
+		{"dns-forward", []string{"true", "false"}, []string{"", "yes"}},
 		{"state-dir", []string{"/run/podwire"}, []string{"", "run", "/" + long, "/a\x00b"}},
 		{"netns", []string{"/proc/1/ns/net"}, []string{"", "pod"}},
 		{"output", []string{"text", "json"}, []string{"yaml", ""}},

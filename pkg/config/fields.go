@@ -52,6 +52,15 @@ var fields = []Field{
 		set:   setInterfaces, want: "the name of a network interface: 1 to 15 characters without '/', ':', '%' or white space, each name once",
 	},
 	{
+		Name: "all", Usage: "every interface of the pod, in place of one: those of --network-status, else every veth and device of the pod",
+		set: boolean(func(c *Config) *bool { return &c.All }), want: "true or false",
+	},
+	{
+		Name: "network-status", Arg: "FILE",
+		Usage: "file with the pod's annotation k8s.v1.cni.cncf.io/network-status (downward API): which interfaces there are, and which is of the default network",
+		set:   absolute(func(c *Config) *string { return &c.NetworkStatus }), want: "an absolute path",
+	},
+	{
 		Name: "binding", Arg: "bridge", Usage: "how the pod interface is joined to the VM", Values: []string{"bridge"},
 		set: oneOf(func(c *Config) *string { return &c.Binding }, "bridge"), want: "bridge",
 	},
@@ -110,6 +119,11 @@ var fields = []Field{
 	{
 		Name: "dns", Group: Setup, Arg: "IP", List: true, Usage: "nameserver (default: those of resolv.conf)",
 		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.DNS) }), want: "IP addresses",
+	},
+	{
+		Name: "dns-forward", Group: Setup,
+		Usage: "answer the guest's DNS questions, by relaying them to the pod's nameservers; for those that only the pod reaches, such as 127.0.0.11 (serve then needs CAP_NET_ADMIN and /dev/net/tun too)",
+		set:   boolean(func(c *Config) *bool { return &c.DNSForward }), want: "true or false",
 	},
 	{
 		Name: "ntp", Group: Setup, Arg: "IP", List: true, Usage: "NTP server",

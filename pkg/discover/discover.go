@@ -16,11 +16,13 @@ import (
 type Host struct {
 	Hostname   string
 	ResolvConf resolvconf.Config
+	Networks   []Network // of the pod's network-status annotation, where it is known
 }
 
 // Found is a pod interface and what its guest is to be told.
 type Found struct {
 	Link     netstate.Link
+	Network  string // what the pod's annotation calls its network, if it does
 	Lease    lease.Lease
 	Warnings []string // for people; what could not be handed out, each in one line
 }
@@ -31,7 +33,15 @@ const leastMTU = 68
 // Discover works out the lease of one pod interface. It fails only where the
 // configuration asks for what the interface cannot give.
 func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Config) (Found, error) {
-	d := discovery{snapshot: s, link: link}
+	d := discovery{
+		snapshot: s, link: link, networks: host.Networks, alone: !c.All && len(c.Interfaces) <= 1,
+		told: slices.Concat(host.ResolvConf.Nameservers, c.DNS, c.NTP),
+	}
+	for _, n := range host.Networks {
+		if n.Interface == link.Name {
+			d.network = n
+		}
+	}
 	l := lease.Lease{
 		NTP: c.NTP, TFTPServer: c.TFTPServer, BootFile: c.BootFile, Options: c.Options, Time: c.LeaseTime,
 	}
@@ -43,14 +53,21 @@ func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Confi
 	l.Addrs = d.addrs()
 	l.Routes = d.routes(l.Addrs)
 	l.Neighbors = d.neighbors(l.Addrs)
+	d.answerForStandIns(&l)
+	l.Server = lease.Server{ID: d.spare(1), MAC: link.MAC.Derive("server")}
+	d.routers(&l)
 	d.names(&l, host, c)
-	l.Server = lease.Server{ID: d.serverID(l), MAC: link.MAC.Derive("server")}
-	return Found{Link: link, Lease: l, Warnings: d.warnings}, nil
+	return Found{Link: link, Network: d.network.Name, Lease: l, Warnings: d.warnings}, nil
 }
 
 type discovery struct {
 	snapshot netstate.Snapshot
 	link     netstate.Link
+	networks []Network
+	network  Network                   // the link's
+	alone    bool                      // nobody spoke of other interfaces
+	told     []netip.Addr              // addresses that the guest may be told, whatever else is
+	standIns map[netip.Addr]netip.Addr // IPv4 gateways made up for IPv6 ones
 	warnings []string
 }
 
@@ -101,7 +118,11 @@ func (d *discovery) addrs() []netip.Prefix {
 	var out []netip.Prefix
 	var more []string
 	for _, a := range d.snapshot.AddrsOf(d.link.Index) {
-		if !a.Global() {
+		if !a.Global() || a.Flags&netstate.AddrTemporary != 0 {
+			continue
+		}
+		if a.Flags&netstate.AddrDADFailed != 0 {
+			d.warn("address %s of %q is a duplicate of another host's: left out", a.Prefix, d.link.Name)
 			continue
 		}
 		p := a.Prefix
@@ -143,71 +164,37 @@ func (d *discovery) neighbors(own []netip.Prefix) []lease.Neighbor {
 	return out
 }
 
-// names fills in what is told by name: host, domain, search list, nameservers.
-func (d *discovery) names(l *lease.Lease, host Host, c config.Config) {
-	l.Hostname = c.Hostname
-	if l.Hostname == "" {
-		name, err := resolvconf.Domain(host.Hostname)
-		if err != nil {
-			d.warn("the pod's host name %q is not handed out: %v", host.Hostname, err)
+// spare returns an address for podwire's own use: 169.254.75.1, or the next one
+// that nothing in the pod's view has.
+func (d *discovery) spare(first int) netip.Addr {
+	for last := first; last < 255; last++ {
+		if addr := netip.AddrFrom4([4]byte{169, 254, 75, byte(last)}); !d.taken(addr) {
+			return addr
 		}
-		l.Hostname = name
 	}
-	l.Search = host.ResolvConf.Search
-	if c.Search != nil {
-		l.Search = c.Search
-	}
-	switch _, rest, full := strings.Cut(l.Hostname, "."); {
-	case c.Domain != "":
-		l.Domain = c.Domain
-	case full:
-		l.Domain = rest
-	case len(l.Search) > 0:
-		l.Domain = l.Search[0]
-	}
-	if c.DNS != nil {
-		l.DNS = c.DNS
-		return
-	}
-	for _, ns := range host.ResolvConf.Nameservers {
-		if ns.IsLoopback() {
-			d.warn("nameserver %s is inside the pod, where the guest cannot reach it: left out; give another with --dns", ns)
-			continue
-		}
-		l.DNS = append(l.DNS, ns)
-	}
-	if len(l.DNS) == 0 {
-		d.warn("the guest gets no nameserver; give one with --dns")
-	}
+	return netip.AddrFrom4([4]byte{169, 254, 75, byte(first)})
 }
 
-// serverID chooses the address podwire answers DHCPv4 under: 169.254.75.1, or
-// the next one that nothing in the pod's view has.
-func (d *discovery) serverID(l lease.Lease) netip.Addr {
-	for last := 1; last < 255; last++ {
-		id := netip.AddrFrom4([4]byte{169, 254, 75, byte(last)})
-		if !d.taken(id, l) {
-			return id
-		}
-	}
-	return netip.AddrFrom4([4]byte{169, 254, 75, 1})
-}
-
-func (d *discovery) taken(id netip.Addr, l lease.Lease) bool {
+func (d *discovery) taken(addr netip.Addr) bool {
 	for _, a := range d.snapshot.Addrs {
-		if a.Prefix.Addr() == id || a.Peer == id {
+		if a.Prefix.Addr() == addr || a.Peer == addr {
 			return true
 		}
 	}
 	for _, n := range d.snapshot.Neighbors {
-		if n.Addr == id {
+		if n.Addr == addr {
 			return true
 		}
 	}
-	for _, r := range l.Routes {
-		if r.Via == id || r.Dst.Addr() == id {
+	for _, r := range d.snapshot.Routes {
+		if r.Via == addr || r.Dst.Addr() == addr {
 			return true
 		}
 	}
-	return slices.Contains(l.DNS, id) || slices.Contains(l.NTP, id)
+	for _, standIn := range d.standIns {
+		if standIn == addr {
+			return true
+		}
+	}
+	return slices.Contains(d.told, addr)
 }

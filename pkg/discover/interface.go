@@ -1,8 +1,10 @@
 package discover
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/podwire/podwire/pkg/netstate"
@@ -37,6 +39,58 @@ func Interfaces(s netstate.Snapshot, names []string) ([]netstate.Link, error) {
 	return links, nil
 }
 
+// All returns the names of the pod's interfaces, and says which of its networks
+// have none: those of the networks, in their order, where these are known, else
+// every veth and device in the order in which they were made. Those that are wired
+// already are had whatever became of them; of the others each must be one that can
+// be wired.
+func All(s netstate.Snapshot, networks []Network, wired []string) (names, missing []string, err error) {
+	if len(networks) > 0 {
+		names, missing = ofNetworks(s, networks)
+	} else {
+		names = podLinks(s, wired)
+	}
+	if len(names) == 0 {
+		return nil, missing, fmt.Errorf("%w; there is %s", ErrNoInterface, linkNames(s))
+	}
+	for _, name := range names {
+		link, _ := s.LinkByName(name)
+		if slices.Contains(wired, name) {
+			continue
+		}
+		if err := wirable(s, link); err != nil {
+			return nil, nil, fmt.Errorf("%w; to leave it out, name the others with --interface", err)
+		}
+	}
+	return names, missing, nil
+}
+
+func ofNetworks(s netstate.Snapshot, networks []Network) (names, missing []string) {
+	for _, n := range networks {
+		if _, ok := s.LinkByName(n.Interface); ok {
+			names = append(names, n.Interface)
+		} else {
+			missing = append(missing, n.Name)
+		}
+	}
+	return names, missing
+}
+
+// podLinks are the links that a pod was given: what was made inside of it, such as
+// bridges, tunnels and their like, is not among them.
+func podLinks(s netstate.Snapshot, wired []string) []string {
+	links := slices.Clone(s.Links)
+	slices.SortFunc(links, func(a, b netstate.Link) int { return cmp.Compare(a.Index, b.Index) })
+	var names []string
+	for _, l := range links {
+		given := slices.Contains([]string{"", "veth", "netkit", "macvlan", "ipvlan", "macvtap"}, l.Kind)
+		if slices.Contains(wired, l.Name) || given && !l.Loopback && l.Master == 0 {
+			names = append(names, l.Name)
+		}
+	}
+	return names
+}
+
 func choose(s netstate.Snapshot) (netstate.Link, error) {
 	for _, ipv4 := range []bool{true, false} {
 		if link, ok := defaultRouteLink(s, ipv4); ok {
@@ -56,7 +110,7 @@ func choose(s netstate.Snapshot) (netstate.Link, error) {
 		return netstate.Link{}, fmt.Errorf("%w: no link has a default route or a global address; there is %s",
 			ErrNoInterface, linkNames(s))
 	default:
-		return netstate.Link{}, fmt.Errorf("%w: no default route, and several links have addresses; name one of %s with --interface",
+		return netstate.Link{}, fmt.Errorf("%w: no default route, and several links have addresses; name one of %s with --interface, or take them --all",
 			ErrNoInterface, linkNames(s))
 	}
 }

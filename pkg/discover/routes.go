@@ -54,8 +54,12 @@ func (d *discovery) route(r netstate.Route, addrs []netip.Prefix) (lease.Route, 
 			text, len(r.NextHops), viaName(via))
 	}
 	if via.IsValid() && via.Is4() != r.Dst.Addr().Is4() {
-		d.warn("route %s goes by a gateway of the other family, %s, which cannot be told to a guest: left out", text, via)
-		return lease.Route{}, false
+		standIn, ok := d.inet6Gateway(r, via)
+		if !ok {
+			d.warn("route %s goes by a gateway of the other family, %s, whose MAC is not known: left out; setup asks for it", text, via)
+			return lease.Route{}, false
+		}
+		via = standIn
 	}
 	if !via.IsValid() && implied(r.Dst, addrs) {
 		return lease.Route{}, false
@@ -83,7 +87,7 @@ func kernelReject(r netstate.Route) bool {
 func gatewayRoutes(addrs []netip.Prefix, routes []lease.Route) []lease.Route {
 	var out []lease.Route
 	for _, r := range routes {
-		if r.OnLink() || r.Via.Is6() && r.Via.IsLinkLocalUnicast() {
+		if r.OnLink() || r.Via.Is6() { // an IPv6 guest knows its routers by link-local addresses alone
 			continue
 		}
 		reached := slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Contains(r.Via) && p.Addr() != r.Via })

@@ -113,11 +113,13 @@ func (k *Kernel) addAddr(ctx context.Context, a netstate.Addr) error {
 		// source, and some CNIs' responders would answer for it.
 		flags |= unix.IFA_F_NODAD
 	}
-	if err := k.putAddr(ctx, a, flags, unix.NLM_F_CREATE|unix.NLM_F_EXCL); err != nil {
-		return err
+	err := k.putAddr(ctx, a, flags, unix.NLM_F_CREATE|unix.NLM_F_EXCL)
+	if isErrno(err, unix.EEXIST) && madeByItself(a) {
+		// A router's advertisement was faster; it is made what it was.
+		return k.putAddr(ctx, a, a.Flags&settableFlags, unix.NLM_F_REPLACE)
 	}
-	if !settled {
-		return nil
+	if err != nil || !settled {
+		return err
 	}
 	return k.putAddr(ctx, a, flags&^unix.IFA_F_NODAD, unix.NLM_F_REPLACE)
 }

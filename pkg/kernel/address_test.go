@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -240,18 +241,63 @@ func TestAnotherLinkOfTheNameIsLeftAlone(t *testing.T) {
 	}
 }
 
-// A kernel that was booted with ipv6.disable=1 has no mode of generation.
+// A link with a smaller MTU than IPv6 needs (RFC 8200 §5) has no IPv6, and so has
+// none in a kernel that was booted with ipv6.disable=1; with the sysctl it has, but
+// no address.
 func TestLinkWithoutIPv6(t *testing.T) {
 	t.Parallel()
-	p := newPod(t, []string{"link set eth0 mtu 1200", "addr add 10.244.1.7/24 dev eth0"})
-	before, steps := p.state(t), bridgeSteps(p.snapshot(t))
-	if link, _ := p.snapshot(t).LinkByName("eth0"); link.AddrGenMode != "" {
-		t.Fatalf("it has %+v", link)
+	for name, shape := range map[string]struct {
+		mtu     string
+		off     []string
+		without bool
+	}{
+		"MTU 1200":                    {"1200", nil, true},
+		"MTU 576":                     {"576", nil, true},
+		"off for the link":            {"1450", []string{"eth0"}, false},
+		"off for the pod":             {"1450", []string{"all", "default"}, false},
+		"off for the pod and MTU 576": {"576", []string{"all", "default"}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPod(t, []string{
+				"link set eth0 mtu " + shape.mtu, "addr add 10.244.1.7/24 dev eth0", "route add default via 10.244.1.1",
+				"neigh add 10.244.1.1 lladdr 02:00:00:00:00:78 nud permanent dev eth0",
+			})
+			p.Do(t, func() {
+				for _, link := range shape.off {
+					if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+link+"/disable_ipv6", []byte("1"), 0); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+			before, s := p.state(t), p.snapshot(t)
+			link, _ := s.LinkByName("eth0")
+			if without := link.AddrGenMode == ""; without != shape.without {
+				t.Fatalf("it has %+v", link)
+			}
+			if ll := slices.ContainsFunc(s.AddrsOf(link.Index), func(a netstate.Addr) bool { return a.Prefix.Addr().Is6() }); ll {
+				t.Fatal("it has an IPv6 address")
+			}
+			steps := p.planned(t)
+			p.do(t, steps...)
+			until(t, "the bridge to have its carrier", func() bool {
+				return strings.Contains(p.Run(t, "ip", "link", "show", "pw-eth0"), "state UP")
+			})
+			p.wantNoIPv6(t, "wired")
+			for _, name := range []string{"eth0", "tap-eth0", "pw-eth0"} {
+				if l, _ := p.snapshot(t).LinkByName(name); !l.Up || l.MTU != link.MTU {
+					t.Errorf("link %q is %+v", name, l)
+				}
+			}
+			after := p.state(t)
+			p.do(t, steps...)
+			p.wantState(t, after)
+			p.undo(t, steps...)
+			p.wantState(t, before)
+			p.undo(t, steps...)
+			p.wantState(t, before)
+		})
 	}
-	p.do(t, steps...)
-	p.do(t, steps...)
-	p.undo(t, steps...)
-	p.wantState(t, before)
 }
 
 func TestStepEndsWithItsContext(t *testing.T) {

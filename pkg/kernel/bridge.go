@@ -138,7 +138,7 @@ func (k *Kernel) makePort(ctx context.Context, s plan.AttachPort) error {
 	switch port.Master {
 	case bridge.Index:
 		if port.NoLearning && port.Up {
-			return nil
+			return k.quieten(ctx, port)
 		}
 	case 0:
 		err := k.setLink(ctx, port.Index, func(m *message) { m.u32(unix.IFLA_MASTER, uint32(bridge.Index)) })
@@ -154,7 +154,22 @@ func (k *Kernel) makePort(ctx context.Context, s plan.AttachPort) error {
 			m.str(unix.IFLA_INFO_SLAVE_KIND, kindBridge)
 			m.nest(unix.IFLA_INFO_SLAVE_DATA, func(m *message) { m.u8(brportLearning, 0) })
 		})
-	return k.route.change(ctx, unix.RTM_NEWLINK, 0, m)
+	if err := k.route.change(ctx, unix.RTM_NEWLINK, 0, m); err != nil {
+		return err
+	}
+	if !port.Up {
+		return nil
+	}
+	return k.quieten(ctx, port)
+}
+
+// quieten takes from a port what it has made itself of the routers' advertisements
+// that it heard up to now, if it is one that is to make itself nothing.
+func (k *Kernel) quieten(ctx context.Context, port linkInfo) error {
+	if port.AddrGenMode != addrGenNone {
+		return nil
+	}
+	return k.stripAutoconf(ctx, port.Index)
 }
 
 // detachPort is one request, so that a link is never seen out of the bridge and

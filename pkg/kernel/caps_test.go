@@ -5,6 +5,7 @@ package kernel
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -237,6 +238,20 @@ func TestDoctorFindsThisMachineWell(t *testing.T) {
 		}
 	}
 	p.wantState(t, before)
+}
+
+func TestDoctorSaysWherePodHasNoIPv6(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, nil)
+	p.Do(t, func() {
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0); err != nil {
+			t.Error(err)
+		}
+	})
+	want := Finding{Name: "IPv6", Status: StatusOK, Detail: "off in this pod (net.ipv6.conf.all.disable_ipv6): guests get IPv4 alone"}
+	if got := p.k.ipv6Finding(); got != want {
+		t.Errorf("got %+v", got)
+	}
 }
 
 func TestDoctorSaysWhatIsMissing(t *testing.T) {

@@ -3,7 +3,9 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,10 +47,22 @@ func TestCompiledProgramAgreesWithTheTable(t *testing.T) {
 func TestEachMatchFindsItsOwnFramesOnly(t *testing.T) {
 	v := verdicts{match: 1}
 	own := map[string]string{
-		"udp dst port 67":                     "DHCP request",
-		"udp src port 67 dst port 68":         "DHCP answer",
-		"arp who-has 10.244.1.1":              "who has the gateway",
-		"arp who-has 10.244.1.7 tell 0.0.0.0": "who has the pod, probing",
+		"udp dst port 67":                                              "DHCP request",
+		"udp src port 67 dst port 68":                                  "DHCP answer",
+		"arp who-has 10.244.1.1":                                       "who has the gateway",
+		"arp who-has 10.244.1.7 tell 0.0.0.0":                          "who has the pod, probing",
+		"ip6 and udp dst port 547":                                     "DHCPv6 request",
+		"ip6 and udp src port 547 dst port 546":                        "DHCPv6 answer",
+		"icmp6 router-solicitation":                                    "router solicitation",
+		"icmp6 router-advertisement":                                   "router advertisement",
+		"icmp6 neighbor-solicitation who has fe80::858:aff:fef4:101":   "solicitation of the IPv6 gateway",
+		"icmp6 neighbor-solicitation who has fd00:10:244:1::7 from ::": "solicitation of the pod, probing",
+		"icmp6 neighbor-advertisement of fe80::858:aff:fef4:101":       "advertisement of the IPv6 gateway",
+		"dst host 169.254.75.53":                                       "to the nameserver",
+		"dst host fd00:75::53":                                         "to the IPv6 nameserver",
+	}
+	if len(own) != len(podMatches) {
+		t.Fatalf("%d matches, %d kinds of frame", len(podMatches), len(own))
 	}
 	for _, m := range podMatches {
 		for _, f := range frames {
@@ -79,24 +93,85 @@ func TestNoMatchPassesEverything(t *testing.T) {
 	}
 }
 
-// A jump of classic BPF is at most 255 long; a pod has many neighbours.
+// addresses are as many different ones as are asked for; each differs from the one
+// before in every word.
+func addresses(n int) (v4, v6 []netip.Addr) {
+	for i := range uint32(n) {
+		word := binary.BigEndian.AppendUint32(nil, 0x0a000001+i*0x10101)
+		v4 = append(v4, netip.AddrFrom4([4]byte(word)))
+		v6 = append(v6, netip.AddrFrom16([16]byte(slices.Repeat(word, 4))))
+	}
+	return v4, v6
+}
+
+func matchesOf(kind plan.MatchKind, addrs []netip.Addr) []plan.Match {
+	out := make([]plan.Match, len(addrs))
+	for i, a := range addrs {
+		out[i] = plan.Match{Kind: kind, Addr: a}
+	}
+	return out
+}
+
+// A conditional jump of classic BPF is at most 255 long; a pod has many neighbours.
 func TestManyAddressesCompile(t *testing.T) {
-	var matches []plan.Match
-	a := netip.MustParseAddr("10.9.0.0")
-	for range 300 {
-		a = a.Next()
-		matches = append(matches, plan.Match{Kind: plan.MatchARPWhoHas, Addr: a})
-	}
-	matches = append(matches, plan.Match{Kind: plan.MatchDHCPClient})
-	for name, frame := range map[string][]byte{
-		"last address": ether(0x0806, arp(1, podIP, a)), "DHCP": ether(0x0800, udp(68, 67, 0, 0)),
+	for name, addrs := range map[string]func(n int) (v4, v6 []netip.Addr){
+		"unlike": addresses,
+		"of one network": func(n int) (v4, v6 []netip.Addr) {
+			a, b := netip.MustParseAddr("10.9.0.0"), netip.MustParseAddr("fd00:9::")
+			for range n {
+				a, b = a.Next(), b.Next()
+				v4, v6 = append(v4, a), append(v6, b)
+			}
+			return v4, v6
+		},
 	} {
-		if run(t, matches, verdicts{match: 1}, frame) != 1 {
-			t.Errorf("%s: not found among 300 addresses", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			v4, v6 := addrs(400)
+			matches := slices.Concat(matchesOf(plan.MatchARPWhoHas, v4), matchesOf(plan.MatchNDWhoHas, v6),
+				[]plan.Match{{Kind: plan.MatchDHCPClient}, {Kind: plan.MatchNDProbe, Addr: podIP6}})
+			if name == "of one network" {
+				matches = append(matches, matchesOf(plan.MatchTo, v6[:100])...)
+				matches = append(matches, matchesOf(plan.MatchARPProbe, v4[:100])...)
+			} else {
+				matches = slices.Concat(matches[:50], matches[400:]) // as many as there is room for
+			}
+			found := map[string][]byte{
+				"DHCP": ether(0x0800, udp(68, 67, 0, 0)), "IPv6 probe": ether(0x86dd, solicit(anyIP6, podIP6)),
+			}
+			for _, m := range matches {
+				if m.Kind == plan.MatchARPWhoHas {
+					found[m.String()] = ether(0x0806, arp(1, podIP, m.Addr))
+				}
+				if m.Kind == plan.MatchNDWhoHas {
+					found[m.String()] = ether(0x86dd, solicit(podIP6, m.Addr))
+				}
+			}
+			for name, frame := range found {
+				if run(t, matches, verdicts{match: 1}, frame) != 1 {
+					t.Errorf("%s: not found", name)
+				}
+			}
+			for name, frame := range map[string][]byte{
+				"ARP": ether(0x0806, arp(1, podIP, v4[len(v4)-1].Next())), "ND": ether(0x86dd, solicit(podIP6, v6[len(v6)-1].Next())),
+			} {
+				if run(t, matches, verdicts{match: 1}, frame) != 0 {
+					t.Errorf("%s: found what nobody looks for", name)
+				}
+			}
+			program, err := compileFilter(matches, verdicts{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%d matches, %d instructions", len(matches), len(program))
+		})
 	}
-	if _, err := compileFilter(matches, verdicts{}); err != nil {
-		t.Error(err)
+}
+
+func TestTooManyAddressesAreAnErrorThatSaysSo(t *testing.T) {
+	_, v6 := addresses(500)
+	_, err := compileFilter(matchesOf(plan.MatchNDWhoHas, v6), verdicts{})
+	if err == nil || !strings.Contains(err.Error(), "where 4000 are the most: it is for too many addresses") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -105,6 +180,10 @@ func TestMatchThatCannotBeCompiledIsAnError(t *testing.T) {
 		{Kind: "unheard-of"},
 		{Kind: plan.MatchARPWhoHas},
 		{Kind: plan.MatchARPProbe, Addr: netip.MustParseAddr("fe80::1")},
+		{Kind: plan.MatchNDWhoHas},
+		{Kind: plan.MatchNDSays, Addr: netip.MustParseAddr("10.244.1.7")},
+		{Kind: plan.MatchNDProbe, Addr: netip.MustParseAddr("10.244.1.7")},
+		{Kind: plan.MatchTo},
 	} {
 		if _, err := compileFilter([]plan.Match{m}, verdicts{}); err == nil {
 			t.Errorf("%v: compiled to BPF", m)

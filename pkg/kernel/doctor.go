@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -43,6 +44,7 @@ func (k *Kernel) Doctor(ctx context.Context) []Finding {
 		tunFinding(),
 		kvmFinding(),
 		sysctlFinding(),
+		k.ipv6Finding(),
 	}
 	return append(findings, featureFindings(ctx)...)
 }
@@ -72,6 +74,32 @@ func kvmFinding() Finding {
 		f.Detail = cannotOpen(cause(err)) + ": machines are emulated, which is slow"
 	} else {
 		dev.Close()
+	}
+	return f
+}
+
+// ipv6Finding looks whether this namespace has IPv6. Nothing needs it: without it
+// the pod has no IPv6 address that a guest could be given.
+func (k *Kernel) ipv6Finding() Finding {
+	f := Finding{Name: "IPv6", Status: StatusOK, Detail: "present"}
+	err := k.netns.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if errors.Is(err, unix.EAFNOSUPPORT) {
+			f.Detail = "not in this kernel: guests get IPv4 alone"
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_ = unix.Close(fd)
+		off, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6") // the calling thread's
+		if err == nil && strings.TrimSpace(string(off)) != "0" {
+			f.Detail = "off in this pod (net.ipv6.conf.all.disable_ipv6): guests get IPv4 alone"
+		}
+		return unless(err, unix.ENOENT)
+	})
+	if err != nil {
+		f.Status, f.Detail = StatusWarn, err.Error()
 	}
 	return f
 }

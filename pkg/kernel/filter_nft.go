@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -80,6 +81,10 @@ func (k *Kernel) openNetfilter() error {
 	})
 }
 
+// nftRules is how many rules are sent at once: more than some hundreds do not fit
+// into the socket's buffers as they are by default.
+const nftRules = 100
+
 // withNFT calls f with the library's connection, whose commands are carried out
 // together, or none of them, when it is flushed.
 func (k *Kernel) withNFT(f func(*nftables.Conn) error) error {
@@ -116,10 +121,16 @@ func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 		conn.AddTable(nftTable)
 		conn.AddChain(chain)
 		conn.FlushChain(chain)
-		for _, r := range rules {
-			conn.AddRule(r)
+		for {
+			some := rules[:min(len(rules), nftRules)]
+			for _, r := range some {
+				conn.AddRule(r)
+			}
+			if err := conn.Flush(); err != nil || len(some) == len(rules) {
+				return err
+			}
+			rules = rules[len(some):]
 		}
-		return conn.Flush()
 	})
 }
 
@@ -157,40 +168,78 @@ func (k *Kernel) deleteNFTFilter(ctx context.Context, s plan.AddFilter) error {
 
 // matchExprs says in nftables' terms what compile says in BPF's. A chain on an
 // ingress hook sees the VLAN tag that the kernel took out of the frame, so that
-// one look at the type is enough.
+// one look at the type is enough. What a load would read beyond the frame is no
+// match.
 func matchExprs(m plan.Match) ([]expr.Any, error) {
-	udp := slices.Concat(
-		load(expr.PayloadBaseLLHeader, offEtherType, unix.ETH_P_IP>>8, unix.ETH_P_IP&0xff),
-		load(expr.PayloadBaseNetworkHeader, offProtocol-offIPv4, unix.IPPROTO_UDP),
-		[]expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offFragment - offIPv4, Len: 2},
-			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: port(fragOffset), Xor: port(0)},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: port(0)},
-		},
-	)
-	arp := slices.Concat(
-		load(expr.PayloadBaseLLHeader, offEtherType, unix.ETH_P_ARP>>8, unix.ETH_P_ARP&0xff),
-		load(expr.PayloadBaseNetworkHeader, 0, binary.BigEndian.AppendUint64(nil, arpHeader<<32|arpLengths)...),
-	)
+	if err := checkMatch(m); err != nil {
+		return nil, err
+	}
 	switch m.Kind {
-	case plan.MatchAll:
-		return nil, nil
 	case plan.MatchDHCPClient:
-		return append(udp, load(expr.PayloadBaseTransportHeader, 2, port(portServer)...)...), nil
+		return slices.Concat(udp4Exprs(), load(expr.PayloadBaseTransportHeader, 2, port(portServer)...)), nil
 	case plan.MatchDHCPServer:
 		ports := append(port(portServer), port(portClient)...)
-		return append(udp, load(expr.PayloadBaseTransportHeader, 0, ports...)...), nil
-	case plan.MatchARPWhoHas, plan.MatchARPProbe:
-		if !m.Addr.Is4() {
-			return nil, fmt.Errorf("match %q: not an IPv4 address", m)
+		return slices.Concat(udp4Exprs(), load(expr.PayloadBaseTransportHeader, 0, ports...)), nil
+	case plan.MatchARPWhoHas:
+		return slices.Concat(arpExprs(), network(offARPTarget, m.Addr.AsSlice()...)), nil
+	case plan.MatchARPProbe:
+		return slices.Concat(arpExprs(),
+			network(offARPSender, netip.IPv4Unspecified().AsSlice()...), network(offARPTarget, m.Addr.AsSlice()...)), nil
+	case plan.MatchDHCP6Client:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_UDP), network(ipv6End+2, port(portServer6)...)), nil
+	case plan.MatchDHCP6Server:
+		ports := append(port(portServer6), port(portClient6)...)
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_UDP), network(ipv6End, ports...)), nil
+	case plan.MatchRS:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_ICMPV6), network(ipv6End, typeRS)), nil
+	case plan.MatchRA:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_ICMPV6), network(ipv6End, typeRA)), nil
+	case plan.MatchNDWhoHas:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_ICMPV6),
+			network(ipv6End, typeNS), network(offNDTarget, m.Addr.AsSlice()...)), nil
+	case plan.MatchNDProbe:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_ICMPV6), network(ipv6End, typeNS),
+			network(offIPv6Src, netip.IPv6Unspecified().AsSlice()...), network(offNDTarget, m.Addr.AsSlice()...)), nil
+	case plan.MatchNDSays:
+		return slices.Concat(ipv6Exprs(unix.IPPROTO_ICMPV6),
+			network(ipv6End, typeNA), network(offNDTarget, m.Addr.AsSlice()...)), nil
+	case plan.MatchTo:
+		if m.Addr.Is4() {
+			return slices.Concat(etherType(unix.ETH_P_IP), network(offIPv4Dst, m.Addr.AsSlice()...)), nil
 		}
-		if m.Kind == plan.MatchARPProbe {
-			arp = append(arp, load(expr.PayloadBaseNetworkHeader, offARPSender-offARP, 0, 0, 0, 0)...)
-		}
-		return append(arp, load(expr.PayloadBaseNetworkHeader, offARPTarget-offARP, m.Addr.AsSlice()...)...), nil
-	default:
-		return nil, fmt.Errorf("match %q: unknown kind", m.Kind)
+		return slices.Concat(etherType(unix.ETH_P_IPV6), network(offIPv6Dst, m.Addr.AsSlice()...)), nil
+	default: // MatchAll
+		return nil, nil
 	}
+}
+
+// udp4Exprs go on with UDP over IPv4, but for later fragments.
+func udp4Exprs() []expr.Any {
+	return slices.Concat(etherType(unix.ETH_P_IP), network(offProtocol, unix.IPPROTO_UDP), []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offFragment - etherEnd, Len: 2},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: port(fragOffset), Xor: port(0)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: port(0)},
+	})
+}
+
+// ipv6Exprs go on with a protocol directly behind the IPv6 header.
+func ipv6Exprs(protocol byte) []expr.Any {
+	return slices.Concat(etherType(unix.ETH_P_IPV6), network(offNextHeader, protocol))
+}
+
+// arpExprs go on with ARP requests.
+func arpExprs() []expr.Any {
+	return slices.Concat(etherType(unix.ETH_P_ARP),
+		network(offARP, binary.BigEndian.AppendUint64(nil, arpHeader<<32|arpLengths)...))
+}
+
+// etherType goes on with frames of a type.
+func etherType(v uint16) []expr.Any { return load(expr.PayloadBaseLLHeader, offEtherType, port(v)...) }
+
+// network looks at what is at an offset of the frame that lies behind the
+// Ethernet header.
+func network(offset uint32, want ...byte) []expr.Any {
+	return load(expr.PayloadBaseNetworkHeader, offset-etherEnd, want...)
 }
 
 // load loads as many octets as are wanted and goes on where they are the same.

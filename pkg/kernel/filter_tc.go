@@ -203,6 +203,9 @@ func (k *Kernel) addTCFilter(ctx context.Context, l linkInfo, s plan.AddFilter) 
 		return err
 	}
 	ops := withName(program, s.Name)
+	if err := fits(len(ops) / sizeofOp); err != nil {
+		return err
+	}
 	have, err := k.tcFilters(ctx, l.Index, ingressHook)
 	if err != nil {
 		return err

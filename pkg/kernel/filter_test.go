@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -85,11 +86,47 @@ func TestFilterDropsWhatMatchesAndNothingElse(t *testing.T) {
 			}
 			f.undo(t, step)
 			for _, c := range frames {
-				if c.match && !f.crosses(t, c.frame) {
+				if c.match && !c.malformed && !f.crosses(t, c.frame) {
 					t.Errorf("%s: dropped although the filter was removed", c.name)
 				}
 			}
 		})
+	}
+}
+
+// The kernel makes more of a program than what it is given, and holds that against
+// limits of its own.
+func TestFilterForHundredsOfAddresses(t *testing.T) {
+	t.Parallel()
+	_, v6 := addresses(436) // as many as there is room for
+	last := v6[len(v6)-1]
+	matches := matchesOf(plan.MatchNDWhoHas, v6)
+	for name, opts := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFiltered(t, opts...)
+			step := plan.AddFilter{Link: "eth0", Name: "test", Drop: matches}
+			f.do(t, step)
+			f.wantFilters(t, "test")
+			for _, a := range []netip.Addr{v6[0], v6[200], last} {
+				if f.crosses(t, ether(0x86dd, solicit(podIP6, a))) {
+					t.Errorf("the question for %s crosses", a)
+				}
+			}
+			if !f.crosses(t, ether(0x86dd, solicit(podIP6, otherIP6))) {
+				t.Error("another address does not cross")
+			}
+			f.undo(t, step)
+			if f.wantFilters(t); !f.crosses(t, ether(0x86dd, solicit(podIP6, last))) {
+				t.Error("it is there yet")
+			}
+		})
+	}
+	s := newServed(t, matches...)
+	question := ether(0x86dd, solicit(podIP6, last))
+	s.send(t, question)
+	if got := s.read(t); !bytes.Equal(got, question) {
+		t.Errorf("heard %x", got)
 	}
 }
 

@@ -43,6 +43,9 @@ func (k *Kernel) restore(ctx context.Context, s plan.TakeAddresses) error {
 			return fmt.Errorf("bringing it up: %w", err)
 		}
 	}
+	if err := k.stripOfOtherMAC(ctx, l, s.Addrs); err != nil {
+		return err
+	}
 	passed := Uptime() - time.Duration(s.Uptime)
 	addrs, expired := remaining(s.Addrs, passed)
 	if err := k.restoreAddrs(ctx, l.Index, addrs); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -15,35 +16,38 @@ import (
 // neighbors reads the neighbours that somebody set by hand. What the kernel
 // found out by itself it finds out again.
 func (k *Kernel) neighbors(ctx context.Context) ([]netstate.Neighbor, error) {
+	all, err := k.allNeighbors(ctx)
+	return slices.DeleteFunc(all, func(n netstate.Neighbor) bool { return !n.Permanent() }), err
+}
+
+// allNeighbors reads all neighbours of both families, whoever made them.
+func (k *Kernel) allNeighbors(ctx context.Context) ([]netstate.Neighbor, error) {
 	msgs, err := k.route.dump(ctx, unix.RTM_GETNEIGH, newMessage(make([]byte, unix.SizeofNdMsg)))
 	if err != nil {
 		return nil, fmt.Errorf("reading neighbours: %w", err)
 	}
-	var out []netstate.Neighbor
-	for _, msg := range msgs {
-		fixed, attrs, err := split(msg, unix.SizeofNdMsg)
-		if err != nil {
-			return nil, fmt.Errorf("reading neighbours: %w", err)
-		}
-		n := netstate.Neighbor{
-			Link:  int(int32(binary.NativeEndian.Uint32(fixed[4:]))),
-			State: binary.NativeEndian.Uint16(fixed[8:]),
-			Flags: fixed[10],
-		}
-		if !isIP(fixed[0]) || !n.Permanent() {
-			continue
-		}
-		for _, a := range attrs {
-			switch a.kind {
-			case unix.NDA_DST:
-				n.Addr = a.addr()
-			case unix.NDA_LLADDR:
-				n.MAC = a.mac()
-			}
-		}
-		out = append(out, n)
+	return parseAll("neighbours", msgs, parseNeighbor)
+}
+
+func parseNeighbor(msg []byte) (_ netstate.Neighbor, ok bool, err error) {
+	fixed, attrs, err := split(msg, unix.SizeofNdMsg)
+	if err != nil || !isIP(fixed[0]) {
+		return netstate.Neighbor{}, false, err
 	}
-	return out, nil
+	n := netstate.Neighbor{
+		Link:  int(int32(binary.NativeEndian.Uint32(fixed[4:]))),
+		State: binary.NativeEndian.Uint16(fixed[8:]),
+		Flags: fixed[10],
+	}
+	for _, a := range attrs {
+		switch a.kind {
+		case unix.NDA_DST:
+			n.Addr = a.addr()
+		case unix.NDA_LLADDR:
+			n.MAC = a.mac()
+		}
+	}
+	return n, true, nil
 }
 
 func neighborMessage(n netstate.Neighbor) *message {

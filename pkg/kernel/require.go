@@ -106,9 +106,17 @@ func (e *deviceError) Unwrap() error { return e.err }
 func openTun() (*os.File, error) {
 	// os.OpenFile would hand the descriptor to the poller, which a tun that is
 	// attached to nothing answers with an error condition.
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := openTunFD(0)
 	if err != nil {
-		return nil, &deviceError{tunDevice, err}
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), tunDevice), nil
+}
+
+func openTunFD(flags int) (int, error) {
+	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
+	if err != nil {
+		return -1, &deviceError{tunDevice, err}
+	}
+	return fd, nil
 }

@@ -75,21 +75,3 @@ func (k *Kernel) stripRoutes(ctx context.Context, s plan.TakeAddresses) error {
 	}
 	return nil
 }
-
-// stripAutoconf deletes the link-local addresses that the link has made itself
-// since the snapshot, before it was told not to.
-func (k *Kernel) stripAutoconf(ctx context.Context, link int) error {
-	addrs, err := k.addrsOf(ctx, link)
-	if err != nil {
-		return err
-	}
-	for _, a := range addrs {
-		if ip := a.Prefix.Addr(); !ip.Is6() || !ip.IsLinkLocalUnicast() {
-			continue
-		}
-		if err := k.deleteAddr(ctx, a); err != nil {
-			return err
-		}
-	}
-	return nil
-}

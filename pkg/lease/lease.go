@@ -1,5 +1,5 @@
 // Package lease holds what one guest is to be told about its network: the plain
-// values that DHCPv4, and later DHCPv6 and router advertisements, hand out.
+// values that DHCPv4, DHCPv6 and router advertisements hand out.
 //
 // A lease is made by discover from a snapshot and is kept in the state file. It
 // says nothing of bridges or taps, and it encodes nothing: that is the work of
@@ -29,8 +29,17 @@ type Lease struct {
 	BootFile   string           `json:"bootFile,omitempty"`   // option 67
 	Options    map[uint8]string `json:"options,omitempty"`    // 224 to 254: the user's own, as text
 	Time       time.Duration    `json:"time,omitempty"`       // whole seconds; 0 for an infinite lease
-	Neighbors  []Neighbor       `json:"neighbors,omitempty"`  // the pod's permanent neighbours, which the guest may be unable to resolve
+	Neighbors  []Neighbor       `json:"neighbors,omitempty"`  // those that podwire answers for: the pod's permanent ones, and its routers' stand-ins
+	Routers    []Router         `json:"routers,omitempty"`    // who advertises to an IPv6 guest, the best first; empty without IPv6
+	Upstream   []netip.Addr     `json:"upstream,omitempty"`   // the nameservers to which the guest's questions to Server.DNS are relayed
 	Server     Server           `json:"server"`
+}
+
+// Router is one source of router advertisements. A guest takes the source, which
+// must be link-local (RFC 4861 §4.2), for the gateway.
+type Router struct {
+	Addr     netip.Addr   `json:"addr"`               // link-local: the gateway's own, or a stand-in that is in Lease.Neighbors
+	Gateways []netip.Addr `json:"gateways,omitempty"` // the Via of the routes that go by it; empty where there is no gateway at all
 }
 
 // Route is a route that the guest is to have.
@@ -46,17 +55,23 @@ func (r Route) OnLink() bool { return !r.Via.IsValid() }
 // Default reports whether the route is its family's default route.
 func (r Route) Default() bool { return r.Dst.Bits() == 0 }
 
-// Neighbor is an address whose MAC the guest cannot or need not ask for.
+// Neighbor is an address that podwire answers for in ARP or ND.
 type Neighbor struct {
 	Addr netip.Addr   `json:"addr"`
 	MAC  netstate.MAC `json:"mac"`
+	// StandsFor is the gateway of the pod whose place Addr takes, because the guest
+	// cannot be told of it by its own address. Its MAC may change.
+	StandsFor netip.Addr `json:"standsFor,omitzero"`
 }
 
-// Server is how podwire shows itself to the guest. Neither address is ever set
-// on a link: both exist only in the frames that it answers with.
+// Server is how podwire shows itself to the guest. None of its addresses is ever
+// set on a link of the pod's network: they exist only in the frames that it
+// answers with.
 type Server struct {
-	ID  netip.Addr   `json:"id"`  // the DHCPv4 server identifier, link-local
-	MAC netstate.MAC `json:"mac"` // the source of its frames
+	ID        netip.Addr   `json:"id"`                 // the DHCPv4 server identifier, link-local
+	MAC       netstate.MAC `json:"mac"`                // the source of its frames
+	LinkLocal netip.Addr   `json:"linkLocal,omitzero"` // the source of its DHCPv6 messages; not set without IPv6
+	DNS       []netip.Addr `json:"dns,omitempty"`      // where it answers DNS; empty unless it does
 }
 
 // IPv4 returns the address that DHCPv4 hands out: the first IPv4 one.
@@ -68,6 +83,21 @@ func (l Lease) IPv4() (netip.Prefix, bool) {
 	}
 	return netip.Prefix{}, false
 }
+
+// AddrsOf returns the addresses of one family, in order.
+func (l Lease) AddrsOf(ipv4 bool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range l.Addrs {
+		if p.Addr().Is4() == ipv4 {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// Served reports whether podwire tells the guest anything: an interface without
+// addresses is joined to its network and left alone.
+func (l Lease) Served() bool { return len(l.Addrs) > 0 }
 
 // RoutesOf returns the routes of one family, in order.
 func (l Lease) RoutesOf(ipv4 bool) []Route {

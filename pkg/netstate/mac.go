@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 )
 
 // MAC is a 48-bit Ethernet address. Unlike net.HardwareAddr it is comparable
@@ -52,6 +53,12 @@ func (m MAC) Derive(purpose string) MAC {
 		out[5] ^= 1
 	}
 	return out
+}
+
+// LinkLocal returns the IPv6 link-local address that a host makes of m by itself
+// (modified EUI-64, RFC 4291 appendix A).
+func (m MAC) LinkLocal() netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
 }
 
 // MarshalText implements encoding.TextMarshaler.

@@ -29,7 +29,11 @@ const (
 	TypeUnreachable = 7
 	TypeProhibit    = 8
 
+	NeighborReachable = 0x02
 	NeighborPermanent = 0x80
+
+	AddrTemporary = 0x01 // IFA_F_TEMPORARY: made of random numbers, for a while (RFC 8981)
+	AddrDADFailed = 0x08 // IFA_F_DADFAILED: another host has it
 
 	// RouteOnlink is RTNH_F_ONLINK: the gateway is on the link although no
 	// route says so.

@@ -49,6 +49,10 @@ func TapName(podInterface string) string { return deriveName(TapPrefix, podInter
 // TapPrefix begins the name of every tap of podwire's.
 const TapPrefix = "tap-"
 
+// TunnelName is the name of the device by which the server's DNS hears the guest
+// of a pod interface.
+func TunnelName(podInterface string) string { return deriveName("dns-", podInterface) }
+
 // deriveName prefixes a name, or its digest where the kernel would not take the
 // whole.
 func deriveName(prefix, name string) string {

@@ -67,6 +67,59 @@ func TestNothingIsTakenBeforeEverythingElseIsReady(t *testing.T) {
 	}
 }
 
+// TestStandInsAreHeardAndPass: the gateway that one stands for answers too, also
+// while no server runs.
+func TestStandInsAreHeardAndPass(t *testing.T) {
+	p, l := planned.Eth0(t, shapes.Dual(), config.Default())
+	standIn := plan.Match{Kind: plan.MatchNDWhoHas, Addr: l.Neighbors[0].Addr}
+	if !slices.Contains(plan.Answered(l), standIn) {
+		t.Errorf("%v is not heard", standIn)
+	}
+	for _, s := range p.Steps {
+		if f, ok := s.(plan.AddFilter); ok && slices.Contains(f.Drop, standIn) {
+			t.Errorf("%v is dropped on %s", standIn, f.Link)
+		}
+	}
+	want := []plan.Match{{Kind: plan.MatchNDSays, Addr: netip.MustParseAddr("fd00:10:244:1::1")}}
+	if diff := cmp.Diff(want, plan.Gateways(l), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("what gateways say (-want +got):\n%s", diff)
+	}
+}
+
+// TestPermanentNeighborsStayOnTheTap: some network's responder would answer for
+// them otherwise, with another MAC.
+func TestPermanentNeighborsStayOnTheTap(t *testing.T) {
+	for _, s := range []netstate.Snapshot{shapes.AWS(), shapes.AWS6()} {
+		p, l := planned.Eth0(t, s, config.Default())
+		addr := l.Neighbors[0].Addr
+		found := false
+		for _, s := range p.Steps {
+			if f, ok := s.(plan.AddFilter); ok && f.Link == "tap-eth0" {
+				found = slices.ContainsFunc(f.Drop, func(m plan.Match) bool { return m.Addr == addr })
+			}
+		}
+		if !found {
+			t.Errorf("questions for %s leave the tap", addr)
+		}
+	}
+}
+
+// TestForwardedDNSIsKept: all that is for podwire's addresses ends at the tap.
+func TestForwardedDNSIsKept(t *testing.T) {
+	c := config.Default()
+	c.DNSForward = true
+	_, l := planned.Eth0(t, shapes.Dual(), c)
+	answered := plan.Answered(l)
+	for _, addr := range l.Server.DNS {
+		if !slices.Contains(answered, plan.Match{Kind: plan.MatchTo, Addr: addr}) {
+			t.Errorf("packets for %s are not heard: %v", addr, answered)
+		}
+	}
+	if len(l.Server.DNS) != 2 {
+		t.Errorf("%v", l.Server.DNS)
+	}
+}
+
 func TestNamesThatAreTakenAreRefused(t *testing.T) {
 	for _, name := range []string{"pw-eth0", "tap-eth0"} {
 		s := shapes.Bridge()

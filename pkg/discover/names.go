@@ -1,0 +1,169 @@
+package discover
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/lease"
+	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/resolvconf"
+)
+
+// names fills in what is told by name: host, domain, search list, nameservers.
+func (d *discovery) names(l *lease.Lease, host Host, c config.Config) {
+	l.Hostname = c.Hostname
+	if l.Hostname == "" {
+		name, err := resolvconf.Domain(host.Hostname)
+		if err != nil {
+			d.warn("the pod's host name %q is not handed out: %v", host.Hostname, err)
+		}
+		l.Hostname = name
+	}
+	d.nameservers(l, host, c)
+	switch {
+	case c.Search != nil:
+		l.Search = c.Search
+	case len(l.DNS) > 0 || d.primary():
+		l.Search = d.search(host.ResolvConf.Search)
+	}
+	switch _, rest, full := strings.Cut(l.Hostname, "."); {
+	case c.Domain != "":
+		l.Domain = c.Domain
+	case full:
+		l.Domain = rest
+	case len(l.Search) > 0:
+		l.Domain = l.Search[0]
+	}
+}
+
+// search is the list of the interface's own network, or else the pod's.
+func (d *discovery) search(pods []string) []string {
+	if len(d.network.Search) == 0 {
+		return pods
+	}
+	var out []string
+	for _, s := range d.network.Search {
+		name, err := resolvconf.Domain(s)
+		if err != nil {
+			d.warn("network %q: search %q: %v, left out", d.network.Name, s, err)
+			continue
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func (d *discovery) networkNameservers() []netip.Addr {
+	var out []netip.Addr
+	for _, s := range d.network.Nameservers {
+		addr, err := netip.ParseAddr(s)
+		if err != nil || addr.Zone() != "" {
+			d.warn("network %q: nameserver %q is no IP address, left out", d.network.Name, s)
+			continue
+		}
+		out = append(out, addr.Unmap())
+	}
+	return out
+}
+
+// nameservers hands out those that the pod reaches by this interface: by another
+// one of its interfaces, the guest would ask in vain.
+func (d *discovery) nameservers(l *lease.Lease, host Host, c config.Config) {
+	switch {
+	case c.DNS != nil:
+		l.DNS = c.DNS
+	case len(d.network.Nameservers) > 0:
+		l.DNS = d.networkNameservers()
+	default:
+		l.DNS = d.reached(host.ResolvConf.Nameservers)
+	}
+	if c.DNSForward && d.primary() {
+		d.forward(l)
+		return
+	}
+	l.DNS = slices.DeleteFunc(slices.Clone(l.DNS), func(ns netip.Addr) bool {
+		if ns.IsLoopback() {
+			d.warn("nameserver %s is inside the pod, where the guest cannot reach it: left out; "+
+				"give another with --dns, or have podwire relay to it with --dns-forward", ns)
+		}
+		return ns.IsLoopback()
+	})
+	if len(l.DNS) == 0 && d.primary() {
+		d.warn("the guest gets no nameserver; give one with --dns")
+	}
+}
+
+// forward makes podwire the guest's nameserver, in each family that the guest has.
+func (d *discovery) forward(l *lease.Lease) {
+	l.Upstream = l.DNS
+	if len(l.Upstream) == 0 {
+		d.warn("there is no nameserver to relay the guest's questions to; give one with --dns")
+	}
+	if _, ok := l.IPv4(); ok {
+		l.Server.DNS = append(l.Server.DNS, l.Server.ID)
+	}
+	if len(l.AddrsOf(false)) > 0 {
+		l.Server.DNS = append(l.Server.DNS, forwarder6(l.Server.MAC))
+	}
+	l.DNS = l.Server.DNS
+	for _, addr := range slices.Backward(l.Server.DNS) {
+		// On the link, so that it is asked for there also by a guest without a
+		// default route.
+		l.Routes = slices.Insert(l.Routes, 0, lease.Route{Dst: netip.PrefixFrom(addr, addr.BitLen())})
+	}
+}
+
+// forwarder6 is a unique local address (RFC 4193) that is made of the server's
+// MAC, which is made of the pod's. A link-local one would be of no use in a guest's
+// resolv.conf without the name of its interface.
+func forwarder6(m netstate.MAC) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 1: m[1], 2: m[2], 3: m[3], 4: m[4], 5: m[5], 15: 53})
+}
+
+// reached returns the nameservers that the pod reaches by this interface. Those
+// inside the pod are the primary interface's, as are those that it reaches by none.
+func (d *discovery) reached(all []netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, ns := range all {
+		r, found := d.routeTo(ns)
+		if found && r.Uses(d.link.Index) || !found && d.primary() {
+			out = append(out, ns)
+		} else if other, ok := d.snapshot.LinkByIndex(r.Link); ok && d.alone {
+			d.warn("nameserver %s is reached by %q and not by %q: left out; give another with --dns", ns, other.Name, d.link.Name)
+		}
+	}
+	return out
+}
+
+// routeTo is the main table's best route to an address. The longest prefix wins,
+// then the least metric.
+func (d *discovery) routeTo(addr netip.Addr) (best netstate.Route, found bool) {
+	for _, r := range d.snapshot.Routes {
+		if r.Table != netstate.TableMain || r.Type != netstate.TypeUnicast || !r.Dst.Contains(addr) || addr.IsLoopback() {
+			continue
+		}
+		longer := r.Dst.Bits() > best.Dst.Bits()
+		if !found || longer || r.Dst.Bits() == best.Dst.Bits() && r.Priority < best.Priority {
+			best, found = r, true
+		}
+	}
+	return best, found
+}
+
+// primary reports whether this is the interface of the pod's default network: the
+// one that the pod's annotation says, else that of the default route, else any.
+func (d *discovery) primary() bool {
+	for _, n := range d.networks {
+		if n.Default {
+			return n.Interface == d.link.Name
+		}
+	}
+	for _, ipv4 := range []bool{true, false} {
+		if link, ok := defaultRouteLink(d.snapshot, ipv4); ok {
+			return link.Index == d.link.Index
+		}
+	}
+	return true
+}
