@@ -1,15 +1,17 @@
 // Package frame reads and writes the few kinds of Ethernet frame that podwire
-// exchanges with its guest over the tap: UDP in IPv4, and ARP.
+// exchanges with its guest over the tap: UDP in IPv4 and IPv6, ICMPv6, ARP, and
+// IP packets whole.
 //
 // It is no network stack: one frame in, one value out, and the reverse. It keeps
-// no state, reassembles no fragments, resolves no addresses, knows no VLAN tags
-// and opens no sockets. No input makes it panic. UDP in IPv6 and ICMPv6 will
-// stand beside UDP4 here when the IPv6 servers come.
+// no state, reassembles no fragments, follows no IPv6 extension headers (DHCPv6
+// and Neighbor Discovery have none), resolves no addresses, knows no VLAN tags
+// and opens no sockets. No input makes it panic.
 package frame
 
 import (
 	"encoding/binary"
 	"errors"
+	"net/netip"
 
 	"github.com/podwire/podwire/pkg/netstate"
 )
@@ -24,6 +26,16 @@ const (
 // Broadcast is the Ethernet address of every station.
 var Broadcast = netstate.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
+// MulticastMAC returns the Ethernet address of an IPv6 multicast group (RFC 2464
+// §7), and nothing for what is none.
+func MulticastMAC(group netip.Addr) netstate.MAC {
+	if !group.Is6() || !group.IsMulticast() {
+		return netstate.MAC{}
+	}
+	a := group.As16()
+	return netstate.MAC{0x33, 0x33, a[12], a[13], a[14], a[15]}
+}
+
 // ethernetLen is the length of an Ethernet header without a VLAN tag.
 const ethernetLen = 14
 
@@ -31,6 +43,8 @@ var (
 	errShortEthernet = errors.New("reading Ethernet header: frame too short")
 	errNotIPv4       = errors.New("reading Ethernet header: not IPv4")
 	errNotARP        = errors.New("reading Ethernet header: not ARP")
+	errNotIPv6       = errors.New("reading Ethernet header: not IPv6")
+	errNotIP         = errors.New("reading Ethernet header: neither IPv4 nor IPv6")
 )
 
 // EtherType returns what kind of packet the frame carries, for a receive loop to

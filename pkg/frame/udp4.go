@@ -16,10 +16,9 @@ type UDP4 struct {
 }
 
 const (
-	ipv4Len     = 20 // a header without options (RFC 791 §3.1)
-	udpLen      = 8  // RFC 768
-	protocolUDP = 17
-	defaultTTL  = 64 // RFC 1700, "IP time to live"
+	ipv4Len    = 20 // a header without options (RFC 791 §3.1)
+	udpLen     = 8  // RFC 768
+	defaultTTL = 64 // RFC 1700, "IP time to live"
 
 	// MaxPayload4 is the most octets that one datagram carries: both length
 	// fields have 16 bits.
@@ -57,24 +56,44 @@ func ParseUDP4(b []byte) (UDP4, error) {
 	if header[9] != protocolUDP {
 		return UDP4{}, errNotUDP
 	}
-	if len(datagram) < udpLen {
-		return UDP4{}, errShortUDP
-	}
-	n := int(binary.BigEndian.Uint16(datagram[4:]))
-	if n < udpLen || n > len(datagram) {
-		return UDP4{}, errUDPLen
+	ports, datagram, err := splitUDP(datagram)
+	if err != nil {
+		return UDP4{}, err
 	}
 	return UDP4{
 		SrcMAC: src, DstMAC: dst,
-		Src:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(header[12:])), binary.BigEndian.Uint16(datagram)),
-		Dst:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(header[16:])), binary.BigEndian.Uint16(datagram[2:])),
-		Payload: datagram[udpLen:n:n],
+		Src:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(header[12:])), ports[0]),
+		Dst:     netip.AddrPortFrom(netip.AddrFrom4([4]byte(header[16:])), ports[1]),
+		Payload: datagram[udpLen:],
 	}, nil
 }
 
-// splitIPv4 checks the header, options included, and cuts off what lies behind
-// the total length: Ethernet pads short frames.
+// splitUDP checks the header's length and cuts off what lies behind the datagram.
+func splitUDP(segment []byte) (ports [2]uint16, datagram []byte, err error) {
+	if len(segment) < udpLen {
+		return ports, nil, errShortUDP
+	}
+	n := int(binary.BigEndian.Uint16(segment[4:]))
+	if n < udpLen || n > len(segment) {
+		return ports, nil, errUDPLen
+	}
+	ports = [2]uint16{binary.BigEndian.Uint16(segment), binary.BigEndian.Uint16(segment[2:])}
+	return ports, segment[:n:n], nil
+}
+
+// splitIPv4 takes the header off a packet that is whole.
 func splitIPv4(p []byte) (header, payload []byte, err error) {
+	header, payload, err = checkIPv4(p)
+	// All but the don't-fragment and the reserved bit: more fragments, offset.
+	if err == nil && binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
+		return nil, nil, errFragment
+	}
+	return header, payload, err
+}
+
+// checkIPv4 checks the header, options included, and cuts off what lies behind
+// the total length: Ethernet pads short frames.
+func checkIPv4(p []byte) (header, payload []byte, err error) {
 	if len(p) < ipv4Len {
 		return nil, nil, errShortIPv4
 	}
@@ -91,10 +110,6 @@ func splitIPv4(p []byte) (header, payload []byte, err error) {
 	}
 	if fold(sum(0, p[:n])) != 0xffff {
 		return nil, nil, errIPv4Checksum
-	}
-	// All but the don't-fragment and the reserved bit: more fragments, offset.
-	if binary.BigEndian.Uint16(p[6:])&0x3fff != 0 {
-		return nil, nil, errFragment
 	}
 	return p[:n], p[n:total], nil
 }
@@ -119,47 +134,18 @@ func AppendUDP4(dst []byte, f UDP4) []byte {
 	b = append(b, 0, 0, 0, 0, defaultTTL, protocolUDP, 0, 0)
 	b = append(b, src4[:]...)
 	b = append(b, dst4[:]...)
-	binary.BigEndian.PutUint16(b[ip+10:], ^fold(sum(0, b[ip:])))
+	put(b, ip+10, ^fold(sum(0, b[ip:])))
+	return appendUDP(b, b[ip+12:], f.Src.Port(), f.Dst.Port(), f.Payload)
+}
 
+// appendUDP appends the datagram. addrs are both addresses of the IP header.
+func appendUDP(b, addrs []byte, src, dst uint16, payload []byte) []byte {
 	udp := len(b)
-	b = binary.BigEndian.AppendUint16(b, f.Src.Port())
-	b = binary.BigEndian.AppendUint16(b, f.Dst.Port())
-	b = binary.BigEndian.AppendUint16(b, length)
+	b = binary.BigEndian.AppendUint16(b, src)
+	b = binary.BigEndian.AppendUint16(b, dst)
+	b = binary.BigEndian.AppendUint16(b, uint16(udpLen+len(payload)))
 	b = append(b, 0, 0)
-	b = append(b, f.Payload...)
-	binary.BigEndian.PutUint16(b[udp+6:], udpChecksum(src4, dst4, b[udp:]))
+	b = append(b, payload...)
+	put(b, udp+udpChecksumAt, udpChecksum(addrs, b[udp:]))
 	return b
-}
-
-// udpChecksum covers the pseudo header and the datagram, whose own checksum
-// field is zero. RFC 768: a sum of zero is sent as all ones, since zero says
-// that there is none.
-func udpChecksum(src, dst [4]byte, datagram []byte) uint16 {
-	s := sum(0, src[:])
-	s = sum(s, dst[:])
-	s += protocolUDP + uint32(len(datagram))
-	if c := ^fold(sum(s, datagram)); c != 0 {
-		return c
-	}
-	return 0xffff
-}
-
-// sum adds b to a ones' complement sum that fold has yet to finish (RFC 1071).
-// 64 KiB of all ones stay below 2³², so that it cannot overflow.
-func sum(s uint32, b []byte) uint32 {
-	for len(b) >= 2 {
-		s += uint32(b[0])<<8 | uint32(b[1])
-		b = b[2:]
-	}
-	if len(b) == 1 {
-		s += uint32(b[0]) << 8
-	}
-	return s
-}
-
-func fold(s uint32) uint16 {
-	for s > 0xffff {
-		s = s>>16 + s&0xffff
-	}
-	return uint16(s)
 }

@@ -1,16 +1,17 @@
 // Package neighbor answers a guest's questions for link-layer addresses where
-// nobody else would: for podwire's own server address, which exists on no link,
-// and for the permanent neighbour entries that the pod was given (the AWS VPC CNI
-// sets one for a gateway that no one on the node answers for).
+// nobody else would: for podwire's own addresses, which exist on no link of the
+// pod's network, for the permanent neighbour entries that the pod was given (the
+// AWS VPC CNI sets one for a gateway that no one on the node answers for), and
+// for what stands in for the pod's gateways.
 //
-// It answers ARP. Neighbor Discovery, for the IPv6 neighbours of a lease, will
-// stand beside it with the other IPv6 servers. It does not learn, does not
-// announce, and is no proxy: what is not in the lease it leaves to the pod's
-// network, by silence.
+// It answers ARP and Neighbor Solicitations. It does not learn, does not announce,
+// and is no proxy: what is not in the lease it leaves to the pod's network, by
+// silence.
 package neighbor
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/podwire/podwire/pkg/frame"
 	"github.com/podwire/podwire/pkg/lease"
@@ -18,9 +19,13 @@ import (
 )
 
 // Reply answers one frame from the guest's tap with another, or with silence:
-// ok is false where request is no ARP request, is not from the guest, or asks for
-// an address that is not podwire's to answer for.
+// ok is false where request is neither an ARP request nor a Neighbor Solicitation
+// as it must be, is not from the guest, or asks for an address that is not
+// podwire's to answer for. The reply's ethertype says which of the two it is.
 func Reply(l lease.Lease, request []byte) (reply []byte, ok bool) {
+	if frame.EtherType(request) == frame.EtherTypeIPv6 {
+		return advertise(l, request)
+	}
 	ask, err := frame.ParseARP(request)
 	if err != nil || ask.Op != frame.ARPRequest || ask.SrcMAC != l.MAC {
 		return nil, false
@@ -41,13 +46,17 @@ func Reply(l lease.Lease, request []byte) (reply []byte, ok bool) {
 // answerFor returns the MAC that addr is answered with.
 func answerFor(l lease.Lease, addr netip.Addr) (netstate.MAC, bool) {
 	// The guest probes for its own addresses before it uses them (RFC 5227
-	// §2.1.1): any answer would tell it that they are taken.
+	// §2.1.1, RFC 4862 §5.4): any answer would tell it that they are taken. It
+	// makes the link-local one by itself.
 	for _, own := range l.Addrs {
 		if own.Addr() == addr {
 			return netstate.MAC{}, false
 		}
 	}
-	if addr == l.Server.ID {
+	if addr == l.MAC.LinkLocal() {
+		return netstate.MAC{}, false
+	}
+	if addr == l.Server.ID || addr == l.Server.LinkLocal || slices.Contains(l.Server.DNS, addr) {
 		return l.Server.MAC, l.Server.MAC.IsUnicast()
 	}
 	for _, n := range l.Neighbors {
