@@ -27,6 +27,8 @@ type Agent struct {
 	// outside says that this process is not in the pod: host name and resolv.conf
 	// are the node's, and are no business of the pod's.
 	outside bool
+
+	podNetworks map[string][]discover.Network // by the annotation's file, once it was read
 }
 
 // NewAgent returns an agent for the network namespace that the settings name.
@@ -82,7 +84,45 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	for _, w := range parsed {
 		warn("%s: %s", c.ResolvConf, w)
 	}
-	return discover.Host{Hostname: name, ResolvConf: conf}, warnings
+	networks, err := a.networks(context.Background(), c.NetworkStatus)
+	if err != nil {
+		warn("the pod's networks are not known by their names: %v", err)
+	}
+	return discover.Host{Hostname: name, ResolvConf: conf, Networks: networks}, warnings
+}
+
+// networksPoll is how often an empty network-status file is looked at.
+const networksPoll = 100 * time.Millisecond
+
+// networks are those of the pod's network-status annotation; none where nobody
+// said where it is. The kubelet fills the file some time after the pod began, so
+// an empty one is waited for.
+func (a *Agent) networks(ctx context.Context, path string) ([]discover.Network, error) {
+	if known, ok := a.podNetworks[path]; ok || path == "" {
+		return known, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
+	defer cancel()
+	patience := time.AfterFunc(time.Second, func() { a.log.Info("waiting for the pod's network-status annotation", "path", path) })
+	defer patience.Stop()
+	for {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("reading the network-status annotation: %w", err)
+		}
+		networks, err := discover.ParseNetworks(text)
+		if err == nil {
+			a.podNetworks = map[string][]discover.Network{path: networks}
+		}
+		if !errors.Is(err, discover.ErrNoNetworks) {
+			return networks, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: %w", path, err)
+		case <-time.After(networksPoll):
+		}
+	}
 }
 
 // recorded returns the records of this namespace. A damaged one is an error, along

@@ -90,7 +90,7 @@ func (p *InProcess) Teardown(ctx context.Context) error {
 // failure a person must look.
 func (p *InProcess) Abandoned(ctx context.Context) bool {
 	for _, r := range p.agent.stillWired() {
-		if _, served := p.agent.serving(ctx, r); !served {
+		if _, served := p.agent.serving(ctx, r); !served && r.Lease.Served() {
 			return true
 		}
 	}

@@ -24,23 +24,27 @@ type Result struct {
 
 // InterfaceResult is one pod interface of a Result.
 type InterfaceResult struct {
-	PodInterface string        `json:"podInterface"`
-	Binding      plan.Binding  `json:"binding"`
-	Bridge       string        `json:"bridge,omitempty"`
-	Tap          string        `json:"tap"`
-	MAC          string        `json:"mac"`
-	MTU          int           `json:"mtu"` // octets
-	Addresses    []string      `json:"addresses"`
-	Gateways     []netip.Addr  `json:"gateways"`
-	Routes       []lease.Route `json:"routes"`
-	DNS          []netip.Addr  `json:"dns"`
-	Search       []string      `json:"search"`
-	Hostname     string        `json:"hostname"`
-	Domain       string        `json:"domain,omitempty"`
-	Queues       int           `json:"queues"`
-	LeaseTime    string        `json:"leaseTime"` // infinite, or such as 1h0m0s
-	Server       netip.Addr    `json:"server"`    // the DHCPv4 server identifier
-	Warnings     []string      `json:"warnings,omitempty"`
+	PodInterface string         `json:"podInterface"`
+	Binding      plan.Binding   `json:"binding"`
+	Bridge       string         `json:"bridge,omitempty"`
+	Tap          string         `json:"tap"`
+	MAC          string         `json:"mac"`
+	MTU          int            `json:"mtu"` // octets
+	Addresses    []string       `json:"addresses"`
+	Gateways     []netip.Addr   `json:"gateways"`
+	Routes       []lease.Route  `json:"routes"`
+	DNS          []netip.Addr   `json:"dns"`
+	Search       []string       `json:"search"`
+	Hostname     string         `json:"hostname"`
+	Domain       string         `json:"domain,omitempty"`
+	Queues       int            `json:"queues"`
+	LeaseTime    string         `json:"leaseTime"`          // infinite, or such as 1h0m0s
+	Server       netip.Addr     `json:"server"`             // the DHCPv4 server identifier
+	Network      string         `json:"network,omitempty"`  // what the pod's network-status annotation calls it
+	Routers      []lease.Router `json:"routers,omitempty"`  // who advertises to an IPv6 guest
+	Upstream     []netip.Addr   `json:"upstream,omitempty"` // where its DNS questions are relayed to
+	Plain        bool           `json:"plain,omitempty"`    // without addresses: joined to its network, and told nothing
+	Warnings     []string       `json:"warnings,omitempty"`
 
 	// Of plan alone: each step in the words of ip(8), which may be several lines,
 	// and what is to be said of an interface that is wired already.
@@ -69,6 +73,7 @@ func interfaceResult(r record.Record) InterfaceResult {
 		Addresses: []string{}, Gateways: orEmpty(l.Gateways()), Routes: orEmpty(l.Routes),
 		DNS: orEmpty(l.DNS), Search: orEmpty(l.Search), Hostname: l.Hostname, Domain: l.Domain,
 		LeaseTime: "infinite", Server: l.Server.ID, Warnings: r.Warnings,
+		Network: r.Network, Routers: l.Routers, Upstream: l.Upstream, Plain: !l.Served(),
 	}
 	for _, p := range l.Addrs {
 		out.Addresses = append(out.Addresses, p.String())
@@ -102,7 +107,7 @@ func printInterfaces(w io.Writer, interfaces []InterfaceResult) error {
 		}
 		printInterface(t, i)
 		if i.StatusResult != nil {
-			printStatus(t, *i.StatusResult)
+			printStatus(t, i)
 		}
 	}
 	return t.Flush()
@@ -115,6 +120,7 @@ func printInterface(w io.Writer, i InterfaceResult) {
 		}
 	}
 	row("interface", i.PodInterface)
+	row("network", i.Network)
 	row("binding", fmt.Sprintf("%s, bridge %s, tap %s", i.Binding, i.Bridge, i.Tap))
 	row("mac", i.MAC)
 	row("mtu", fmt.Sprint(i.MTU))
@@ -126,7 +132,11 @@ func printInterface(w io.Writer, i InterfaceResult) {
 		}
 		fmt.Fprintf(w, "%s\t%s\n", key, routeText(r))
 	}
+	for _, r := range i.Routers {
+		row("router", routerText(r))
+	}
 	row("dns", texts(i.DNS)...)
+	row("relayed to", texts(i.Upstream)...)
 	row("search", i.Search...)
 	row("hostname", i.Hostname)
 	row("domain", i.Domain)
@@ -136,7 +146,8 @@ func printInterface(w io.Writer, i InterfaceResult) {
 	}
 }
 
-func printStatus(w io.Writer, s StatusResult) {
+func printStatus(w io.Writer, i InterfaceResult) {
+	s := i.StatusResult
 	wired := "yes"
 	if !s.Applied {
 		wired = "no: its setup or teardown was cut off; run it again"
@@ -147,6 +158,10 @@ func printStatus(w io.Writer, s StatusResult) {
 	}
 	for _, l := range s.Limits {
 		fmt.Fprintf(w, "limit\t%s\n", l)
+	}
+	if i.Plain {
+		fmt.Fprintf(w, "serving\tnot needed: it has no address to tell of\n")
+		return
 	}
 	if !s.Serving {
 		fmt.Fprintf(w, "serving\tno; start \"podwire serve\"\n")
@@ -179,6 +194,25 @@ func routeText(r lease.Route) string {
 		text += fmt.Sprintf(" metric %d", r.Metric)
 	}
 	return text
+}
+
+// routerText is who advertises, and for which of the pod's gateways where they are
+// not the same.
+func routerText(r lease.Router) string {
+	var others []string
+	for _, gateway := range r.Gateways {
+		if gateway != r.Addr {
+			others = append(others, gateway.String())
+		}
+	}
+	switch {
+	case len(others) > 0:
+		return fmt.Sprintf("%s for %s", r.Addr, strings.Join(others, ", "))
+	case len(r.Gateways) == 0:
+		return fmt.Sprintf("%s (podwire itself: there is no gateway)", r.Addr)
+	default:
+		return r.Addr.String()
+	}
 }
 
 func texts(addrs []netip.Addr) []string {

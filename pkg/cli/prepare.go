@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/config"
@@ -33,26 +36,39 @@ type job struct {
 // nothing, so that plan and a dry run show what setup does: they are the same
 // code up to here.
 func (a *Agent) prepare(ctx context.Context) ([]job, error) {
-	return a.each(ctx, a.again)
+	return a.each(ctx, a.asSeen, a.again)
+}
+
+// prepareAsking is prepare for one that may ask the pod's network for what the
+// kernel does not know.
+func (a *Agent) prepareAsking(ctx context.Context) ([]job, error) {
+	return a.each(ctx, a.askGateways, a.again)
 }
 
 // current is as prepare, but takes what is wired as it is, whatever today's
 // settings would make of it.
 func (a *Agent) current(ctx context.Context) ([]job, error) {
-	return a.each(ctx, func(_ netstate.Snapshot, r record.Record) (job, error) {
+	return a.each(ctx, a.asSeen, func(_ netstate.Snapshot, r record.Record) (job, error) {
 		r, err := a.complete(r)
 		return job{record: r, done: true}, err
 	})
 }
 
+type (
+	// learn adds to the snapshot what is needed to plan a link that is not wired.
+	learn func(context.Context, netstate.Snapshot, string) (netstate.Snapshot, error)
+	// replan makes the job of an interface that has a record.
+	replan func(netstate.Snapshot, record.Record) (job, error)
+)
+
 // each makes the job of each pod interface: those that are named, or those that
 // are wired already, or the one that discover finds.
-func (a *Agent) each(ctx context.Context, again func(netstate.Snapshot, record.Record) (job, error)) ([]job, error) {
+func (a *Agent) each(ctx context.Context, learn learn, again replan) ([]job, error) {
 	snapshot, err := a.kernel.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	names, err := a.interfaces(snapshot)
+	names, err := a.interfaces(ctx, snapshot)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +81,10 @@ func (a *Agent) each(ctx context.Context, again func(netstate.Snapshot, record.R
 			j, err = again(snapshot, r)
 		case err == nil || notExist(err):
 			// A state of another namespace was never done to this one.
-			j, err = a.fresh(snapshot, name, a.config)
+			var s netstate.Snapshot
+			if s, err = learn(ctx, snapshot, name); err == nil {
+				j, err = a.fresh(s, name, a.config)
+			}
 		}
 		if err != nil {
 			return nil, err
@@ -75,7 +94,8 @@ func (a *Agent) each(ctx context.Context, again func(netstate.Snapshot, record.R
 	return jobs, nil
 }
 
-func (a *Agent) interfaces(s netstate.Snapshot) ([]string, error) {
+// interfaces are the names of those to work on, in the order of the VM's own.
+func (a *Agent) interfaces(ctx context.Context, s netstate.Snapshot) ([]string, error) {
 	if len(a.config.Interfaces) > 0 {
 		return a.config.Interfaces, nil
 	}
@@ -87,6 +107,9 @@ func (a *Agent) interfaces(s netstate.Snapshot) ([]string, error) {
 	for _, r := range recorded {
 		names = append(names, r.Interface.PodInterface)
 	}
+	if a.config.All {
+		return a.allInterfaces(ctx, s, names)
+	}
 	if len(names) > 0 {
 		return names, nil
 	}
@@ -95,6 +118,80 @@ func (a *Agent) interfaces(s netstate.Snapshot) ([]string, error) {
 		names = append(names, l.Name)
 	}
 	return names, err
+}
+
+func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []string) ([]string, error) {
+	networks, err := a.networks(ctx, a.config.NetworkStatus)
+	if err != nil {
+		return nil, err
+	}
+	names, missing, err := discover.All(s, networks, wired)
+	for _, network := range missing {
+		a.log.Warn("a network of the pod has no interface that could be wired", "network", network)
+	}
+	return names, err
+}
+
+// asSeen adds what is known beside the snapshot: the MACs of gateways, and the
+// routes of the pod's other interfaces, which are gone from the kernel where these
+// are wired, and tell which interface is the primary one.
+func (a *Agent) asSeen(ctx context.Context, s netstate.Snapshot, name string) (netstate.Snapshot, error) {
+	return a.learn(ctx, s, name, a.kernel.Resolved)
+}
+
+// askTime is how long a gateway has to say its MAC: the three tries of RFC 4861
+// §10, and half of one.
+const askTime = 3500 * time.Millisecond
+
+// askGateways is asSeen, and asks for the MACs that are not known, while the pod
+// can.
+func (a *Agent) askGateways(ctx context.Context, s netstate.Snapshot, name string) (netstate.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	patience := time.AfterFunc(time.Second, func() {
+		a.log.Info("waiting for the gateways of the pod to say their MAC", "link", name)
+	})
+	defer patience.Stop()
+	return a.learn(ctx, s, name, a.kernel.Resolve)
+}
+
+func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
+	resolve func(context.Context, string, []netip.Addr) (map[netip.Addr]netstate.MAC, error),
+) (netstate.Snapshot, error) {
+	s, err := a.withRoutesOfOthers(s)
+	link, ok := s.LinkByName(name)
+	if err != nil || !ok {
+		return s, err
+	}
+	gateways := discover.Unresolved(s, link)
+	if len(gateways) == 0 {
+		return s, nil
+	}
+	macs, err := resolve(ctx, name, gateways)
+	if err != nil {
+		return s, err
+	}
+	s.Neighbors = slices.Clone(s.Neighbors)
+	for _, gateway := range gateways {
+		if mac, ok := macs[gateway]; ok {
+			s.Neighbors = append(s.Neighbors, netstate.Neighbor{Link: link.Index, Addr: gateway, MAC: mac, State: netstate.NeighborReachable})
+		}
+	}
+	return s, nil
+}
+
+func (a *Agent) withRoutesOfOthers(s netstate.Snapshot) (netstate.Snapshot, error) {
+	records, err := a.recorded(s.NetNS)
+	if err != nil {
+		return s, err
+	}
+	s.Routes = slices.Clone(s.Routes)
+	for _, r := range records {
+		if was, ok := r.Snapshot.LinkByName(r.Interface.PodInterface); ok && r.Phase == record.Applied {
+			s.Routes = append(s.Routes, r.Snapshot.RoutesOf(was.Index)...)
+		}
+	}
+	return s, nil
 }
 
 // fresh plans an interface that podwire has not touched.
@@ -118,7 +215,7 @@ func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, e
 	}
 	r := record.Record{
 		Version: record.Version, Phase: record.Recorded, Config: c, Snapshot: s,
-		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, HostUnknown: a.outside,
+		Lease: found.Lease, Interface: p.Interface, Steps: p.Steps, HostUnknown: a.outside, Network: found.Network,
 	}
 	if !a.outside {
 		r.Warnings = append(warnings, found.Warnings...)

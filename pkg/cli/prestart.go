@@ -36,7 +36,7 @@ func (a *Agent) Prestart(ctx context.Context) ([]Wired, error) {
 func (a *Agent) unserved(ctx context.Context, wired []Wired) []string {
 	var names []string
 	for _, w := range wired {
-		if _, up := a.serving(ctx, w.Record); !up {
+		if _, up := a.serving(ctx, w.Record); !up && w.Lease.Served() {
 			names = append(names, w.Interface.PodInterface)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +52,8 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err != nil {
 		return errors.Join(err, a.unmarkReady())
 	}
+	// One without addresses is joined to its network, and told nothing.
+	records = slices.DeleteFunc(records, func(r record.Record) bool { return !r.Lease.Served() })
 	services, err := a.openServices(ctx, records)
 	if err != nil {
 		return err
@@ -73,6 +77,10 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	for _, s := range services {
 		a.log.Info("serving", "link", s.name)
 	}
+	if len(services) == 0 {
+		a.log.Info("no interface of this pod has an address: there is nothing to serve")
+		<-ctx.Done()
+	}
 	return errors.Join(waitServices(services)...)
 }
 
@@ -81,6 +89,7 @@ type service struct {
 	name    string
 	netns   netstate.Identity
 	server  *serve.Server
+	dns     *forwarder // nil unless the guest's DNS is relayed
 	control *serve.Control
 	ctx     context.Context // of the server; its end ends the service
 	stop    context.CancelFunc
@@ -134,22 +143,38 @@ func (a *Agent) openService(ctx context.Context, r record.Record) (*service, err
 			a.log.Warn(w, "link", s.name)
 		}
 	}
-	tap := r.Interface.Tap
-	s.server = serve.New(serve.Options{
-		Tap: tap, Lease: r.Lease, Log: a.log.With("link", s.name),
-		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
-			return a.kernel.OpenTap(tap, plan.Answered(l))
-		},
-	})
+	options := a.serverOptions(r)
 	var err error
+	if len(r.Lease.Server.DNS) > 0 {
+		if s.dns, err = a.openDNS(s.ctx, r); err != nil {
+			s.stop()
+			return nil, fmt.Errorf("%q: %w", s.name, err)
+		}
+		options.DNS = s.dns
+	}
+	s.server = serve.New(options)
 	s.control, err = serve.Listen(a.dir.Socket(s.name), a.log, func(op serve.Op) (*serve.Status, error) {
 		return a.control(s, op)
 	})
 	if err != nil {
 		s.stop()
+		s.dns.close()
 		return nil, fmt.Errorf("%q: %w", s.name, err)
 	}
 	return s, nil
+}
+
+func (a *Agent) serverOptions(r record.Record) serve.Options {
+	tap, port := r.Interface.Tap, r.Interface.PodInterface
+	return serve.Options{
+		Tap: tap, Lease: r.Lease, Log: a.log.With("link", port),
+		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
+			return a.kernel.OpenTap(tap, plan.Answered(l))
+		},
+		OpenPort: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
+			return a.kernel.OpenTap(port, plan.Gateways(l))
+		},
+	}
 }
 
 // control does what a server is asked over its socket.
@@ -168,6 +193,7 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 			return nil, err
 		}
 		s.server.SetLease(r.Lease)
+		s.dns.setUpstream(r.Lease)
 		a.log.Info("the lease was read again", "link", s.name)
 	case serve.OpStop:
 		s.stop()
@@ -178,6 +204,7 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 		return nil, fmt.Errorf("unknown request %q", op)
 	}
 	st := s.server.Status()
+	maps.Copy(st.Counts, s.dns.counts())
 	st.NetNS = s.netns
 	return &st, nil
 }
@@ -211,6 +238,7 @@ func (a *Agent) startServices(services []*service) error {
 func abandonServices(services []*service) {
 	for _, s := range services {
 		s.stop()
+		s.dns.close()
 		s.control.Close()
 	}
 }

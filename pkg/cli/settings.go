@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -46,6 +47,8 @@ func complete(cmd *cobra.Command, f config.Field) {
 	switch {
 	case f.Name == "interface":
 		_ = cmd.RegisterFlagCompletionFunc(f.Name, interfaceNames)
+	case f.Name == "network-status":
+		_ = cmd.MarkFlagFilename(f.Name)
 	case f.Name == "state-dir":
 		_ = cmd.MarkFlagDirname(f.Name)
 	case len(f.Values) > 0:
@@ -119,8 +122,13 @@ func Load(cmd *cobra.Command) (config.Config, error) {
 	if err := c.Apply(settings...); err != nil {
 		return c, err
 	}
-	if !c.MAC.IsZero() && len(c.Interfaces) > 1 {
+	switch {
+	case !c.MAC.IsZero() && len(c.Interfaces) > 1:
 		return c, usageError{fmt.Errorf("--mac is one guest's address, and there are %d interfaces", len(c.Interfaces))}
+	case !c.MAC.IsZero() && c.All:
+		return c, usageError{errors.New("--mac is one guest's address, and --all may be several interfaces")}
+	case c.All && len(c.Interfaces) > 0:
+		return c, usageError{errors.New("--all and --interface exclude one another")}
 	}
 	return c, nil
 }

@@ -45,7 +45,7 @@ func (a *Agent) setup(ctx context.Context) ([]Wired, error) {
 	if err := a.settle(ctx); err != nil {
 		return nil, err
 	}
-	jobs, err := a.prepare(ctx)
+	jobs, err := a.prepareAsking(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -47,8 +47,7 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 	for _, r := range records {
 		result := interfaceResult(r)
 		st := a.statusOf(ctx, r, snapshot)
-		_, served := r.Lease.IPv4()
-		well = well && st.Applied && len(st.Drift) == 0 && (st.Serving || !served)
+		well = well && st.Applied && len(st.Drift) == 0 && (st.Serving || !r.Lease.Served())
 		result.StatusResult = st
 		results = append(results, result)
 	}

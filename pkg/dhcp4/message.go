@@ -42,7 +42,7 @@ func newMessage(l lease.Lease, req *Request, typ dhcpv4.MessageType) *message {
 	m.prefix, _ = l.IPv4()
 	m.own = m.prefix.Addr()
 	if typ != dhcpv4.MessageTypeNak {
-		m.gateway = gatewayOf(l)
+		m.chooseGateway()
 		m.choosePrefix()
 		m.routes = clientRoutes(l, m.prefix)
 		m.essential, m.essentials = essentialRoutes(m.routes)
@@ -55,6 +55,18 @@ func newMessage(l lease.Lease, req *Request, typ dhcpv4.MessageType) *message {
 	}
 	m.chooseCodes()
 	return m
+}
+
+// chooseGateway settles option 3. Where all is on the link, a client that does not
+// take classless routes is told so by its own address: it then asks on the link
+// for whatever it sends to.
+func (m *message) chooseGateway() {
+	m.gateway = gatewayOf(m.lease)
+	if m.gateway.IsValid() || m.takesClassless() || !allOnLink(m.lease) {
+		return
+	}
+	m.gateway = m.own
+	m.warning = fmt.Sprintf("the guest does not ask for classless routes (option 121): it gets its own address %s as gateway, for its default route has none", m.own)
 }
 
 // choosePrefix settles the mask. A client that does not take classless routes

@@ -17,6 +17,11 @@ func gatewayOf(l lease.Lease) netip.Addr {
 	return netip.Addr{}
 }
 
+// allOnLink reports whether the default route has no gateway.
+func allOnLink(l lease.Lease) bool {
+	return slices.ContainsFunc(l.RoutesOf(true), func(r lease.Route) bool { return r.Default() && r.OnLink() })
+}
+
 // reaching widens a prefix until its gateway lies in it, for a client that cannot
 // be told of a route to the gateway by itself. Neither of the two may end up as
 // the network's or the broadcast address.

@@ -202,6 +202,35 @@ func TestMaskReachesTheGatewayOfAClientWithoutClasslessRoutes(t *testing.T) {
 	}
 }
 
+func TestOwnAddressIsTheGatewayWhereAllIsOnLink(t *testing.T) {
+	tests := []struct {
+		name   string
+		params []uint8
+		want   string
+	}{
+		{"a client that asks for 121 gets the route as it is", []uint8{3, 121}, ""},
+		{"another gets its own address", []uint8{1, 3}, "10.0.1.7"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l := plainLease()
+			l.Addrs, l.Routes = []netip.Prefix{prefix("10.0.1.7/32")}, []lease.Route{direct("0.0.0.0/0")}
+			a := answer(t, l, discover(params(tt.params...)))
+			_, values := allOptions(t, a.Payload)
+			got, _ := netip.AddrFromSlice(values[optRouter])
+			if want, _ := netip.ParseAddr(tt.want); got != want {
+				t.Errorf("gateway %v, want %q", got, tt.want)
+			}
+			if maskBits(values[optMask]) != 32 {
+				t.Errorf("mask /%d", maskBits(values[optMask]))
+			}
+			if (tt.want != "") != strings.Contains(a.Warning, "its own address") {
+				t.Errorf("warning %q", a.Warning)
+			}
+		})
+	}
+}
+
 func TestGatewayIsTheFirstOfIPv4(t *testing.T) {
 	l := plainLease()
 	l.Routes = []lease.Route{via("::/0", "fe80::1"), direct("0.0.0.0/0"), via("0.0.0.0/0", "fe80::1"), via("0.0.0.0/0", "10.244.1.2"), via("0.0.0.0/0", "10.244.1.3")}

@@ -52,6 +52,7 @@ type Record struct {
 	Interface plan.Interface    `json:"interface"`
 	Steps     plan.Steps        `json:"steps"`
 	Warnings  []string          `json:"warnings,omitempty"`
+	Network   string            `json:"network,omitempty"` // what the pod's network-status annotation calls it
 	// Failures is how many teardowns in a row could not put the pod back, where
 	// somebody counts them.
 	Failures int `json:"failures,omitempty"`

@@ -1,13 +1,16 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/podwire/podwire/pkg/dhcp4"
+	"github.com/podwire/podwire/pkg/dnsforward"
 	"github.com/podwire/podwire/pkg/frame"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/neighbor"
@@ -17,19 +20,47 @@ const portDHCPServer = 67
 
 // A responder answers one kind of frame; done says that the frame was of that
 // kind, whether or not it gets an answer.
-type responder func(s *Server, l lease.Lease, request []byte) (reply []byte, done bool)
+type responder func(s *Server, l lease.Lease, request []byte) (replies [][]byte, done bool)
 
-var responders = []responder{(*Server).respondDHCP4, (*Server).respondNeighbor}
-
-func (s *Server) respondNeighbor(l lease.Lease, request []byte) ([]byte, bool) {
-	reply, ok := neighbor.Reply(l, request)
-	if ok {
-		s.stats.count("arp-reply")
-	}
-	return reply, ok
+var responders = []responder{
+	(*Server).respondDHCP4, (*Server).respondNeighbor, (*Server).respondRS, (*Server).respondProbe, (*Server).respondDHCP6, (*Server).respondDNS,
 }
 
-func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([]byte, bool) {
+func (s *Server) respondNeighbor(l lease.Lease, request []byte) ([][]byte, bool) {
+	reply, ok := neighbor.Reply(l, request)
+	if !ok {
+		return nil, false
+	}
+	kind := "arp-reply"
+	if frame.EtherType(reply) == frame.EtherTypeIPv6 {
+		kind = "nd-reply"
+	}
+	s.stats.count(kind)
+	s.askGateway(l, request)
+	return [][]byte{reply}, true
+}
+
+// respondDNS hands over what is for podwire's DNS; the answers come from elsewhere.
+func (s *Server) respondDNS(l lease.Lease, request []byte) ([][]byte, bool) {
+	if s.opts.DNS == nil {
+		return nil, false
+	}
+	p, err := frame.ParsePacket(request)
+	if err != nil || !slices.Contains(l.Server.DNS, p.Dst) {
+		return nil, false
+	}
+	err = s.opts.DNS.FromGuest(request)
+	switch {
+	case errors.Is(err, dnsforward.ErrDropped):
+		s.stats.count("dns-not-ours")
+		s.opts.Log.Debug("not relayed", "err", err)
+	case err != nil && s.stats.mayLog("dns"):
+		s.opts.Log.Warn("the guest's DNS question is lost", "err", err)
+	}
+	return nil, true
+}
+
+func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([][]byte, bool) {
 	udp, err := frame.ParseUDP4(request)
 	if err != nil || udp.Dst.Port() != portDHCPServer {
 		return nil, false
@@ -43,21 +74,21 @@ func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([]byte, bool) {
 	log := s.opts.Log.With("msg_type", req.Type.String(), "xid", fmt.Sprintf("%x", req.XID))
 	answer, ok := dhcp4.Reply(l, req)
 	if !ok {
-		s.stats.silence(req, answer.Reason)
+		s.stats.silence4(req, answer.Reason)
 		s.logSilence(log, req, answer.Reason)
 		return nil, true
 	}
-	s.stats.exchange(req, answer)
+	s.stats.exchange4(req, answer)
 	s.logAnswer(log, l, req, answer)
 	dst := req.CHAddr
 	if answer.Broadcast {
 		dst = frame.Broadcast
 	}
-	return frame.AppendUDP4(nil, frame.UDP4{
+	return [][]byte{frame.AppendUDP4(nil, frame.UDP4{
 		SrcMAC: l.Server.MAC, DstMAC: dst,
 		Src: netip.AddrPortFrom(l.Server.ID, portDHCPServer), Dst: answer.Dst,
 		Payload: answer.Payload,
-	}), true
+	})}, true
 }
 
 // logSilence is loud about a DECLINE alone: the guest found its own address in

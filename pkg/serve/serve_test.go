@@ -196,7 +196,7 @@ func TestATapThatFailsIsOpenedAgain(t *testing.T) {
 func TestAPanicEndsOneAnswerAndNotTheServer(t *testing.T) {
 	saved := responders
 	defer func() { responders = saved }()
-	responders = append([]responder{func(_ *Server, _ lease.Lease, request []byte) ([]byte, bool) {
+	responders = append([]responder{func(_ *Server, _ lease.Lease, request []byte) ([][]byte, bool) {
 		if string(request) == "boom" {
 			panic("boom")
 		}

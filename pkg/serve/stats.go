@@ -1,11 +1,13 @@
 package serve
 
 import (
+	"cmp"
 	"maps"
 	"sync"
 	"time"
 
 	"github.com/podwire/podwire/pkg/dhcp4"
+	"github.com/podwire/podwire/pkg/dhcp6"
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
@@ -22,10 +24,11 @@ type Status struct {
 type Guest struct {
 	Hostname    string     `json:"hostname,omitempty"`    // what the guest calls itself
 	VendorClass string     `json:"vendorClass,omitempty"` // what its DHCP client calls itself
-	Message     string     `json:"message"`               // the last message, such as REQUEST
-	Answer      string     `json:"answer,omitempty"`      // what it got, such as ACK; empty for silence
+	Message     string     `json:"message"`               // the last message, such as REQUEST, SOLICIT or RS
+	Answer      string     `json:"answer,omitempty"`      // what it got, such as ACK, REPLY or RA; empty for silence
 	At          time.Time  `json:"at"`
-	BoundAt     *time.Time `json:"boundAt,omitempty"` // the last ACK
+	BoundAt     *time.Time `json:"boundAt,omitempty"`     // the last ACK: it has its IPv4 address
+	BoundIPv6At *time.Time `json:"boundIPv6At,omitempty"` // the last REPLY with addresses
 }
 
 // stats may be read while the server runs.
@@ -47,37 +50,66 @@ func (s *stats) count(what string) {
 	s.counts[what]++
 }
 
-func (s *stats) silence(req *dhcp4.Request, reason string) {
+func (s *stats) silence4(req *dhcp4.Request, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[reason]++
 	// What another MAC sent says nothing about the guest.
 	if reason == dhcp4.ReasonRelease || reason == dhcp4.ReasonDecline {
-		s.heard(req, "")
+		s.heard(req.Type.String(), "", req.Hostname, req.VendorClass)
 	}
 }
 
-func (s *stats) exchange(req *dhcp4.Request, a dhcp4.Answer) {
+func (s *stats) exchange4(req *dhcp4.Request, a dhcp4.Answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kind := a.Type.String()
 	s.counts[req.Type.String()+"-"+kind]++
-	s.heard(req, kind)
+	s.heard(req.Type.String(), kind, req.Hostname, req.VendorClass)
 	if kind == "ACK" {
 		at := s.guest.At
 		s.guest.BoundAt = &at
 	}
 }
 
-// heard notes a message of the guest; s.mu is held.
-func (s *stats) heard(req *dhcp4.Request, answer string) {
-	g := Guest{
-		Hostname: req.Hostname, VendorClass: req.VendorClass,
-		Message: req.Type.String(), Answer: answer, At: time.Now(),
+func (s *stats) exchange6(req *dhcp6.Request, a dhcp6.Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[req.Type.String()+"-"+a.Type.String()]++
+	s.heard(req.Type.String(), a.Type.String(), req.Hostname, req.VendorClass)
+	if bound6(req, a) {
+		at := s.guest.At
+		s.guest.BoundIPv6At = &at
 	}
+}
+
+func (s *stats) silence6(req *dhcp6.Request, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[reason]++
+}
+
+// advertised notes an RS.
+func (s *stats) advertised(answered bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	answer := ""
+	if answered {
+		answer = "RA"
+	}
+	s.counts["RS-RA"]++
+	s.heard("RS", answer, "", "")
+}
+
+// heard notes a message of the guest; s.mu is held. What the message does not say
+// stays as it was said.
+func (s *stats) heard(message, answer, hostname, vendor string) {
+	var g Guest
 	if s.guest != nil {
-		g.BoundAt = s.guest.BoundAt
+		g = *s.guest
 	}
+	g.Message, g.Answer, g.At = message, answer, time.Now()
+	g.Hostname, g.VendorClass = cmp.Or(hostname, g.Hostname), cmp.Or(vendor, g.VendorClass)
 	s.guest = &g
 }
 
