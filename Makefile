@@ -10,14 +10,14 @@ FUZZTIME ?= 60s
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test unit short-fuzz local fuzz bench lint update clean
+.PHONY: help install build demo test unit short-fuzz local matrix compatibility fuzz bench lint update clean
 .PHONY: images cluster load cluster-down e2e e2e-offline
 
 # What a cluster is made of: with OFFLINE=1, without a registry (docs/kubernetes.md).
 ENGINE   := $(if $(filter 1,$(OFFLINE)),cluster)
 
 help: ## print this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## install what building and testing need
 	@./hack/install.sh build test
@@ -31,7 +31,7 @@ demo: install build ## boot a real VM on a real pod network, and put it back
 	@echo "building and running the demo"
 	@cd tests && ../hack/go.sh run ./cmd/demo
 
-test: build unit short-fuzz local ## run all tests: pure, kernel, DHCP clients, VMs
+test: build unit short-fuzz local matrix ## run all tests: pure, kernel, pod networks, DHCP clients, VMs
 	@echo "all tests passed"
 
 unit: install ## the tests of each package, kernel and namespaces included
@@ -42,7 +42,16 @@ short-fuzz: install ## each fuzz target 20000 times
 	@./hack/fuzz.sh 20000x
 
 local: install build ## real DHCP clients and real VMs on real pod networks
-	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) ./...
+	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) $$(../hack/go.sh list ./... | grep -vE '/(matrix|clients)$$')
+
+matrix: install build ## every pod network and every DHCP client, as two tables
+	@mkdir -p build/matrix && rm -f build/matrix/*
+	cd tests && PODWIRE_MATRIX_OUT=$(CURDIR)/build/matrix ../hack/go.sh test -p 1 -count=1 $(TESTFLAGS) ./matrix ./clients
+	@cat build/matrix/cni.txt build/matrix/clients.txt
+
+compatibility: matrix ## write docs/compatibility.md anew
+	cd tests && ../hack/go.sh run ./cmd/compatibility ../build/matrix >../build/compatibility.md
+	mv build/compatibility.md docs/compatibility.md
 
 images: ## build the container images
 	@./hack/install.sh build guest $(ENGINE)

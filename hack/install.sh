@@ -4,18 +4,21 @@
 #
 #   build  a C compiler, make, git, a Go
 #   guest  a kernel and a busybox for the guest, unpacked below build/pkg
-#   test   that, and real DHCP clients and servers, CNI plugins, libvirt and QEMU
+#   test   that, and real DHCP clients and servers, CNI plugins, libvirt, QEMU and
+#          its network boot ROMs
 #   cluster  a container engine, and what makes the root file systems of images
 #   lint   shellcheck
 #
 # It does nothing, fast, where nothing is missing. No daemon is started or enabled.
 # What a machine should not get as a package (a kernel; a busybox that would
-# replace its own; a DHCP client that ifupdown would use from then on) is only
-# unpacked.
+# replace its own; DHCP clients that ifupdown would use from then on; a
+# NetworkManager) is only unpacked. One program is in no package, though its source
+# is: busybox's DHCPv6 client. That is built.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 unpacked=$root/build/pkg
+contents=2 # of build/pkg: another number has it laid out anew
 policy=/usr/sbin/policy-rc.d
 log=''
 
@@ -48,12 +51,14 @@ packages() {
 		echo ca-certificates gcc libc6-dev make git
 		"$root/hack/go.sh" >/dev/null || echo golang-go
 		;;
+	guest) echo gcc libc6-dev make bzip2 ;;
 	test)
+		packages guest
 		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd strace
 		echo libvirt-daemon libvirt-daemon-driver-qemu
 		case $(dpkg --print-architecture) in
 		arm64) echo qemu-system-arm ;;
-		*) echo qemu-system-x86 ;;
+		*) echo qemu-system-x86 ipxe-qemu ;;
 		esac
 		;;
 	cluster)
@@ -74,9 +79,10 @@ packages() {
 by_hand() {
 	case $1 in
 	build) echo "gcc, the C library's headers, make, git, Go 1.21 or later" ;;
-	guest) echo "a static busybox, dhclient, a kernel and its modules, unpacked below $unpacked" ;;
+	guest) echo "a static busybox and udhcpc6, dhclient, dhcpcd, NetworkManager, dbus-daemon, a kernel and its modules," \
+		"unpacked below $unpacked" ;;
 	test) echo "ip, nft, dnsmasq, systemd-networkd, strace, the CNI plugins bridge, ptp and host-local, libvirtd with" \
-		"its QEMU driver, qemu-system-$(uname -m); and $(by_hand guest)" ;;
+		"its QEMU driver, qemu-system-$(uname -m) with iPXE; and $(by_hand guest)" ;;
 	cluster) echo "dockerd, containerd, runc, docker, mmdebstrap, ip, iptables, nsenter" ;;
 	lint) echo "shellcheck" ;;
 	esac
@@ -158,6 +164,22 @@ depends() {
 		sed -n 's/^ *|*Depends: //p' | grep -E "$2" | sort -u || true
 }
 
+# first_of PACKAGE... prints the first that there is.
+first_of() {
+	local each
+	for each in "$@"; do
+		[ -z "$(apt-cache madison "$each" 2>/dev/null)" ] || { echo "$each" && return; }
+	done
+	die "no such package: $*"
+}
+
+# with_libraries PACKAGE... prints them, and the libraries that they would bring.
+with_libraries() {
+	echo "$@"
+	apt-get -qq -s -o Debug::NoLocking=1 install --no-install-recommends "$@" |
+		sed -n 's/^Inst \(lib[^ ]*\) (.*/\1/p' | grep -vE '^lib(pam|nss)-' || true
+}
+
 # unpack_names prints the packages to be unpacked. Debian's cloud kernel and
 # Ubuntu's virtual one are the small ones that have virtio.
 unpack_names() {
@@ -172,13 +194,58 @@ unpack_names() {
 	echo busybox-static
 	echo isc-dhcp-client
 	depends isc-dhcp-client '^lib(dns|isc|irs)'
+	first_of dhcpcd-base dhcpcd5
+	with_libraries network-manager "$(first_of dbus-daemon dbus)"
 }
 
-# unpack fetches the packages and lays their files out below build/pkg.
+# source_of PACKAGE fetches a package's source as it was released upstream into the
+# working directory. The machine's own lists seldom name sources: a copy of them does.
+source_of() {
+	local each lists=$PWD/lists
+	mkdir -p "$lists/parts" "$lists/state/partial"
+	for each in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
+		case $each in
+		*.sources) sed 's/^Types:.*/Types: deb-src/' "$each" ;;
+		*.list) sed -n 's/^deb /deb-src /p' "$each" ;;
+		esac >"$lists/parts/${each##*/}" 2>/dev/null || true # there may be none
+	done
+	local apt=(apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourcelist=/dev/null
+		-o Dir::Etc::sourceparts="$lists/parts" -o Dir::State::lists="$lists/state")
+	"${apt[@]}" update >"$log" 2>&1 || true # a third party may have no sources
+	quietly "${apt[@]}" source --download-only "$1"
+}
+
+# build_udhcpc6 PROGRAM builds busybox's DHCPv6 client alone, statically.
+build_udhcpc6() {
+	local dir
+	dir=$(mktemp -d)
+	(
+		cd "$dir"
+		source_of busybox
+		tar -xf busybox_*.orig.tar.*
+		cd busybox-*/
+		quietly make allnoconfig
+		# The first word on a setting is the one that counts.
+		{
+			printf 'CONFIG_%s=y\n' STATIC LFS LONG_OPTS SHOW_USAGE FEATURE_IPV6 \
+				UDHCPC6 FEATURE_UDHCPC6_RFC3646 FEATURE_UDHCPC6_RFC4704
+			cat .config
+		} >settings
+		mv settings .config
+		quietly make oldconfig
+		quietly make -j"$(nproc)"
+	)
+	(cd "$dir"/busybox-* && grep -q '^CONFIG_UDHCPC6=y$' .config) || die "busybox was built without udhcpc6"
+	install -D -m 755 "$dir"/busybox-*/busybox "$1"
+	rm -rf "$dir"
+}
+
+# unpack fetches the packages and lays their files out below build/pkg, in place of
+# what was there.
 unpack() {
 	local dir=$unpacked.new each names
 	update
-	rm -rf "$dir"
+	rm -rf "$dir" "$unpacked.old"
 	mkdir -p "$dir/deb"
 	names=$(unpack_names)
 	# shellcheck disable=SC2086 # one word a package
@@ -186,9 +253,16 @@ unpack() {
 	for each in "$dir"/deb/*.deb; do
 		dpkg-deb -x "$each" "$dir"
 	done
-	rm -rf "$dir/deb" "$unpacked"
+	rm -rf "$dir/deb"
+	build_udhcpc6 "$dir/bin/udhcpc6"
+	echo "$contents" >"$dir/contents"
+	[ ! -e "$unpacked" ] || mv "$unpacked" "$unpacked.old"
 	mv "$dir" "$unpacked"
+	rm -rf "$unpacked.old"
 }
+
+# unpacked_all reports whether build/pkg holds what this script lays out there.
+unpacked_all() { [ "$(cat "$unpacked/contents" 2>/dev/null)" = "$contents" ]; }
 
 # progress TEXT COMMAND... runs a command between "TEXT ..." and "done in N s".
 progress() {
@@ -211,9 +285,9 @@ group() {
 		need_root "${want[*]}"
 		progress "$1: ${want[*]}" install_packages "${want[@]}"
 	fi
-	if { [ "$1" = test ] || [ "$1" = guest ]; } && [ ! -d "$unpacked" ]; then
-		need_root "the guest's kernel, busybox and a DHCP client in $unpacked"
-		progress "$1: unpacking a kernel, busybox and dhclient below build/pkg" unpack
+	if { [ "$1" = test ] || [ "$1" = guest ]; } && ! unpacked_all; then
+		need_root "the guest's kernel, busybox and DHCP clients in $unpacked"
+		progress "$1: unpacking a kernel, busybox and DHCP clients below build/pkg" unpack
 	fi
 }
 

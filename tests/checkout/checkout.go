@@ -54,13 +54,17 @@ func (d Dir) Program(name string) (string, error) {
 // Busybox returns the path of a static busybox.
 func (d Dir) Busybox() (string, error) { return d.Unpacked("bin/busybox", "usr/bin/busybox") }
 
-// Dhclient returns the path of ISC's DHCP client: the machine's own or, so that
-// none needs to be installed, the one unpacked.
-func (d Dir) Dhclient() (string, error) {
-	if path, err := exec.LookPath("dhclient"); err == nil {
+// Dhclient returns the path of ISC's DHCP client.
+func (d Dir) Dhclient() (string, error) { return d.Tool("dhclient") }
+
+// Tool returns the path of a program of a distribution: the machine's own or, so
+// that what a machine may not want need not be installed, the one unpacked. The
+// latter may need Libraries.
+func (d Dir) Tool(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	return d.Unpacked("sbin/dhclient", "usr/sbin/dhclient")
+	return d.Unpacked("sbin/"+name, "usr/sbin/"+name, "bin/"+name, "usr/bin/"+name)
 }
 
 // Libraries returns the directories of the libraries that were unpacked, in the

@@ -1,6 +1,9 @@
-// Package client runs real DHCP clients, udhcpc and dhclient, in a namespace,
-// and reports what they were told. Their scripts apply the address and the
-// routes, so that renewals find their way.
+// Package client runs real network clients in a namespace, and reports what they
+// were told, each as it shows it: udhcpc, dhclient, dhcpcd, systemd-networkd,
+// NetworkManager, the kernel itself, and iPXE in a machine of its own.
+//
+// Where there is a script, it applies the address and the routes, so that renewals
+// find their way. Drivers are the same clients behind one interface, for a matrix.
 //
 // It knows nothing of podwire: what it reports is a witness's word.
 package client
@@ -16,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,10 +31,11 @@ import (
 // Event is one call of a client's script.
 type Event struct {
 	// Reason is what the client calls it: bound, renew, deconfig, nak, leasefail
-	// for udhcpc; BOUND, RENEW, REBIND, REBOOT, EXPIRE and so on for dhclient.
+	// for udhcpc; BOUND, RENEW, REBIND, REBOOT, EXPIRE and so on for dhclient and
+	// dhcpcd, and BOUND6 and so on for their DHCPv6.
 	Reason string
 	// Told is the script's environment: "router" and the like for udhcpc, which
-	// has lists with blanks; "new_routers" and the like for dhclient.
+	// has lists with blanks; "new_routers" and the like for dhclient and dhcpcd.
 	Told map[string]string
 }
 
@@ -57,6 +62,13 @@ request subnet-mask, broadcast-address, routers, domain-name, domain-name-server
 	domain-search, host-name, interface-mtu, ntp-servers, rfc3442-classless-static-routes;
 `
 
+// dhclient6Conf is the same for DHCPv6. The server says a name only to those who ask
+// by naming themselves (RFC 4704 §4).
+const dhclient6Conf = `timeout 20;
+send fqdn.fqdn "asked";
+request dhcp6.name-servers, dhcp6.domain-search, dhcp6.fqdn;
+`
+
 // Udhcpc starts busybox's client on a link of a space.
 func Udhcpc(space *pod.Space, dir checkout.Dir, link string, args ...string) (*Client, error) {
 	busybox, err := dir.Busybox()
@@ -74,6 +86,15 @@ func Udhcpc(space *pod.Space, dir checkout.Dir, link string, args ...string) (*C
 // earlier lease, such as Leased makes; the configuration is added to that which
 // asks for everything.
 func Dhclient(space *pod.Space, dir checkout.Dir, link, leases, conf string) (*Client, error) {
+	return dhclient(space, dir, link, "-4", leases, dhclientConf+conf)
+}
+
+// Dhclient6 is Dhclient for DHCPv6, on a link that has a link-local address.
+func Dhclient6(space *pod.Space, dir checkout.Dir, link, conf string) (*Client, error) {
+	return dhclient(space, dir, link, "-6", "", dhclient6Conf+conf)
+}
+
+func dhclient(space *pod.Space, dir checkout.Dir, link, family, leases, conf string) (*Client, error) {
 	path, err := dir.Dhclient()
 	if err != nil {
 		return nil, err
@@ -82,18 +103,18 @@ func Dhclient(space *pod.Space, dir checkout.Dir, link, leases, conf string) (*C
 	if err != nil {
 		return nil, err
 	}
-	at := "/run/dhclient-" + link
+	at := "/run/dhclient" + family + "-" + link
 	err = errors.Join(
 		// A copy: AppArmor's profile for the original forbids scripts and lease
 		// files of one's own.
 		space.WriteFile(at+"/dhclient", program, 0o755),
 		space.WriteFile(at+"/leases", []byte(leases), 0o644),
-		space.WriteFile(at+"/conf", []byte(dhclientConf+conf), 0o644),
+		space.WriteFile(at+"/conf", []byte(conf), 0o644),
 	)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(at+"/dhclient", "-d", "-v", "-4", "-sf", at+"/script", "-lf", at+"/leases",
+	cmd := exec.Command(at+"/dhclient", "-d", "-v", family, "-sf", at+"/script", "-lf", at+"/leases",
 		"-cf", at+"/conf", "-pf", at+"/pid", link)
 	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+dir.Libraries())
 	return start(space, at, cmd)
@@ -180,18 +201,31 @@ func (c *Client) read() {
 // are gone.
 func (c *Client) Wait(ctx context.Context, reasons ...string) (Event, error) {
 	for {
-		select {
-		case event := <-c.events:
-			for _, reason := range reasons {
-				if event.Reason == reason {
-					return event, nil
-				}
-			}
-		case <-c.ended:
-			return Event{}, fmt.Errorf("waiting for %q of %s: it ended: %w\n%s", reasons, c.name(), c.err, c.log.String())
-		case <-ctx.Done():
-			return Event{}, fmt.Errorf("waiting for %q of %s: %w\n%s", reasons, c.name(), context.Cause(ctx), c.log.String())
+		event, err := c.next(ctx)
+		if err != nil {
+			return Event{}, fmt.Errorf("waiting for %q of %s: %w\n%s", reasons, c.name(), err, c.log.String())
 		}
+		if slices.Contains(reasons, event.Reason) {
+			return event, nil
+		}
+	}
+}
+
+// next returns the next event. What the script wrote before the client ended may
+// have yet to be read.
+func (c *Client) next(ctx context.Context) (Event, error) {
+	select {
+	case event := <-c.events:
+		return event, nil
+	case <-ctx.Done():
+		return Event{}, context.Cause(ctx)
+	case <-c.ended:
+	}
+	select {
+	case event := <-c.events:
+		return event, nil
+	case <-time.After(time.Second):
+		return Event{}, fmt.Errorf("it ended: %w", c.err)
 	}
 }
 

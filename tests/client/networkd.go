@@ -22,6 +22,28 @@ IPv6AcceptRA=no
 UseDomains=yes
 UseMTU=yes
 UseHostname=no
+RoutesToDNS=no
+RapidCommit=no
+`
+
+// networkd6Conf is the same for IPv6, with its DHCP begun by a router advertisement.
+const networkd6Conf = `[Match]
+Name=%s
+[Network]
+DHCP=%s
+LinkLocalAddressing=ipv6
+IPv6AcceptRA=yes
+[DHCPv4]
+UseDomains=yes
+UseMTU=yes
+UseHostname=no
+RoutesToDNS=no
+RapidCommit=no
+[IPv6AcceptRA]
+UseDomains=yes
+[DHCPv6]
+UseDomains=yes
+UseHostname=no
 RapidCommit=no
 `
 
@@ -39,7 +61,18 @@ exec /lib/systemd/systemd-networkd`
 // CLASSLESS_ROUTES. It takes messages as large as the link's MTU, and says so to
 // the server (option 57).
 func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]string, error) {
-	if err := space.WriteFile("/run/systemd/network/10-guest.network", fmt.Appendf(nil, networkdConf, link), 0o644); err != nil {
+	stop, err := networkd(ctx, space, link, fmt.Sprintf(networkdConf, link))
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	return networkdLease(ctx, space)
+}
+
+// networkd starts systemd-networkd with settings for one link and waits until it has
+// configured that. The caller ends it.
+func networkd(ctx context.Context, space *pod.Space, link, conf string) (stop func(), err error) {
+	if err := space.WriteFile("/run/systemd/network/10-guest.network", []byte(conf), 0o644); err != nil {
 		return nil, err
 	}
 	var log pod.Log
@@ -48,24 +81,39 @@ func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]st
 	if err := space.Start(cmd); err != nil {
 		return nil, fmt.Errorf("starting systemd-networkd: %w", err)
 	}
-	defer func() {
+	stop = func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed
-	}()
+	}
 	if err := online(ctx, space, link); err != nil {
+		stop()
 		return nil, fmt.Errorf("waiting for systemd-networkd: %w\n%s", err, log.String())
 	}
+	return stop, nil
+}
+
+// networkdLease reads its lease of DHCPv4.
+func networkdLease(ctx context.Context, space *pod.Space) (map[string]string, error) {
 	out, err := space.Run(ctx, "sh", "-c", "cat /run/systemd/netif/leases/*")
-	if err != nil {
-		return nil, err
-	}
-	told := map[string]string{}
-	for line := range strings.Lines(out) {
+	return assignments(out), err
+}
+
+// networkdState reads what it says of a link to systemd-resolved: DNS and DOMAINS, of
+// both families.
+func networkdState(ctx context.Context, space *pod.Space, link string) (map[string]string, error) {
+	out, err := space.Run(ctx, "sh", "-c", `cat "/run/systemd/netif/links/$(cat /sys/class/net/`+link+`/ifindex)"`)
+	return assignments(out), err
+}
+
+// assignments reads lines NAME=VALUE.
+func assignments(text string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(text) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
-			told[name] = value
+			out[name] = value
 		}
 	}
-	return told, nil
+	return out
 }
 
 // online waits until systemd-networkd has configured a link. Its own program for
@@ -79,4 +127,53 @@ func online(ctx context.Context, space *pod.Space, link string) error {
 			return err
 		}
 	}
+}
+
+var networkdVersion = version(`systemd (\d+)`, func(Guest) ([]string, error) {
+	return []string{"/lib/systemd/systemd-networkd", "--version"}, nil
+})
+
+var networkdDriver = Driver{
+	Name: "systemd-networkd", IPv4: true, Version: networkdVersion,
+	Run: func(ctx context.Context, g Guest) (Told, error) {
+		stop, err := networkd(ctx, g.Space, g.Link, fmt.Sprintf(networkdConf, g.Link))
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		told, err := kernelTold(ctx, g.Space, g.Link, true)
+		if err != nil {
+			return nil, err
+		}
+		lease, err := networkdLease(ctx, g.Space)
+		told[DNS] = names(lease["DNS"])
+		told[Search] = names(lease["DOMAIN_SEARCH_LIST"])
+		told[Hostname] = lease["HOSTNAME"]
+		return told, err
+	},
+}
+
+var networkd6Driver = Driver{
+	Name: "systemd-networkd", Version: networkdVersion,
+	Cannot: always(map[string]string{
+		Hostname: "it gives a name of DHCPv6 to systemd-hostnamed alone, and writes it nowhere",
+	}),
+	Run: func(ctx context.Context, g Guest) (Told, error) {
+		stop, err := networkd(ctx, g.Space, g.Link, fmt.Sprintf(networkd6Conf, g.Link, "ipv6"))
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
+		// A router advertisement alone is enough for it to be online.
+		return poll(ctx, "systemd-networkd's address", func() (Told, bool, error) {
+			told, err := kernelTold(ctx, g.Space, g.Link, false)
+			if err != nil {
+				return nil, false, err
+			}
+			state, err := networkdState(ctx, g.Space, g.Link)
+			told[DNS] = ipv6s(state["DNS"])
+			told[Search] = names(state["DOMAINS"])
+			return told, told[Address] != "" && told[Default] != "", err
+		})
+	},
 }

@@ -180,6 +180,16 @@ func (c *Console) Bound(ctx context.Context) (Lease, error) {
 	return ParseLease(match[0]), nil
 }
 
+// Bound6 waits for the guest to get a lease of DHCPv6, whose address nobody else has,
+// and returns it. It has "ip", "dns", "search", "hostname" and "lease".
+func (c *Console) Bound6(ctx context.Context) (Lease, error) {
+	match, err := c.WaitFor(ctx, "^"+Prefix+"lease6 event=bound .*")
+	if err != nil {
+		return nil, err
+	}
+	return ParseLease(match[0]), nil
+}
+
 // Discovers waits until the guest's DHCP client has ended its work and returns
 // how many DISCOVERs it sent.
 func (c *Console) Discovers(ctx context.Context) (int, error) {

@@ -18,7 +18,7 @@ type Image struct {
 	Initrd string // path of the root file system
 }
 
-//go:embed init dhcp leased try-ping index.cgi run install
+//go:embed init dhcp dhcp6 leased leased6 resolv try-ping index.cgi run install
 var scripts embed.FS
 
 // Build makes the image from the packages that hack/install.sh unpacked below
@@ -58,7 +58,7 @@ func initrd(dir checkout.Dir) ([]byte, error) {
 		return nil, err
 	}
 	for _, path := range []string{
-		"init", "bin/dhcp", "bin/leased", "bin/try-ping", "www/cgi-bin/index.cgi", "control/cgi-bin/run",
+		"init", "bin/dhcp", "bin/dhcp6", "bin/leased", "bin/leased6", "bin/resolv", "bin/try-ping", "www/cgi-bin/index.cgi", "control/cgi-bin/run",
 	} {
 		script, err := scripts.ReadFile(filepath.Base(path))
 		if err != nil {
@@ -69,7 +69,7 @@ func initrd(dir checkout.Dir) ([]byte, error) {
 	return archive.finish(), nil
 }
 
-// addBusybox adds busybox, under all of its names.
+// addBusybox adds busybox, under all of its names, and its DHCPv6 client.
 func addBusybox(archive *cpio, dir checkout.Dir) error {
 	content, names, err := busybox(dir)
 	if err != nil {
@@ -79,6 +79,14 @@ func addBusybox(archive *cpio, dir checkout.Dir) error {
 	for _, name := range names {
 		archive.symlink("bin/"+name, "busybox")
 	}
+	path, err := dir.Unpacked("bin/udhcpc6")
+	if err != nil {
+		return err
+	}
+	if content, err = os.ReadFile(path); err != nil {
+		return err
+	}
+	archive.file("bin/udhcpc6", 0o755, content)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func TestImageHoldsWhatInitNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatalf("busybox cpio -t: %v", err)
 	}
-	for _, want := range []string{"init", "bin/busybox", "bin/sh", "bin/udhcpc", "bin/dhcp", "bin/leased", "modules/order"} {
+	for _, want := range []string{"init", "bin/busybox", "bin/sh", "bin/udhcpc", "bin/dhcp", "bin/leased", "bin/udhcpc6", "bin/dhcp6", "bin/leased6", "modules/order"} {
 		if !strings.Contains("\n"+string(out), "\n"+want+"\n") {
 			t.Errorf("image lacks %q", want)
 		}

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 // cniVersion is the newest that the plugins of all supported distributions
@@ -31,29 +33,70 @@ func BridgeNetwork(subnet netip.Prefix, mtu int) Network {
 	}
 }
 
+// And is the network with a subnet of the other family as well, so that each pod
+// has an address of both.
+func (n Network) And(subnet netip.Prefix) Network {
+	both := maps.Clone(n)
+	ipam := maps.Clone(n["ipam"].(map[string]any))
+	ipam["ranges"] = append(slices.Clone(ipam["ranges"].([][]map[string]string)), ranges(subnet)...)
+	if routes, ok := ipam["routes"].([]map[string]string); ok {
+		ipam["routes"] = append(slices.Clone(routes), defaultRoute(subnet))
+	}
+	both["ipam"] = ipam
+	return both
+}
+
+// With is the network with a setting of its plugin changed.
+func (n Network) With(setting string, value any) Network {
+	other := maps.Clone(n)
+	other[setting] = value
+	return other
+}
+
 // PTPNetwork is the network of the ptp plugin: a veth to the node alone, the
 // pod's address on-link only by a route via the gateway.
 func PTPNetwork(subnet netip.Prefix, mtu int) Network {
 	ipam := hostLocal(subnet)
-	ipam["routes"] = []map[string]string{{"dst": "0.0.0.0/0"}}
+	ipam["routes"] = []map[string]string{defaultRoute(subnet)}
 	return Network{"cniVersion": cniVersion, "name": "ptp", "type": "ptp", "mtu": mtu, "ipam": ipam}
+}
+
+// SlaveNetwork is the network of the macvlan or the ipvlan plugin: pods that share
+// a link of the node.
+func SlaveNetwork(plugin, master string, subnet netip.Prefix) Network {
+	ipam := hostLocal(subnet)
+	ipam["routes"] = []map[string]string{defaultRoute(subnet)}
+	return Network{"cniVersion": cniVersion, "name": plugin, "type": plugin, "master": master, "ipam": ipam}
 }
 
 func hostLocal(subnet netip.Prefix) map[string]any {
 	return map[string]any{
 		"type": "host-local", "dataDir": "/run/cni/ipam",
-		"ranges": [][]map[string]string{{{"subnet": subnet.Masked().String()}}},
+		"ranges": ranges(subnet),
 	}
 }
 
-// cniPath are the directories that distributions and runtimes keep plugins in.
+func ranges(subnet netip.Prefix) [][]map[string]string {
+	return [][]map[string]string{{{"subnet": subnet.Masked().String()}}}
+}
+
+func defaultRoute(subnet netip.Prefix) map[string]string {
+	if subnet.Addr().Is4() {
+		return map[string]string{"dst": "0.0.0.0/0"}
+	}
+	return map[string]string{"dst": "::/0"}
+}
+
+// cniPath are the directories that distributions and runtimes keep plugins in. One
+// that they do not have is looked for in build/cni.
 const cniPath = "/usr/lib/cni:/opt/cni/bin:/usr/libexec/cni"
 
 // plugin runs a CNI plugin in the node, as a runtime does (CNI SPEC, "Execution
 // protocol"), for one interface of a pod, and returns its result.
 func (n *Node) plugin(ctx context.Context, command string, p *Pod, ifname string, network Network) ([]byte, error) {
 	name, _ := network["type"].(string)
-	path, err := findPlugin(name)
+	dirs := n.dir.Build("cni") + ":" + cniPath
+	path, err := findPlugin(name, dirs)
 	if err != nil {
 		return nil, err
 	}
@@ -64,7 +107,7 @@ func (n *Node) plugin(ctx context.Context, command string, p *Pod, ifname string
 	cmd := exec.CommandContext(ctx, path)
 	cmd.Env = []string{
 		"CNI_COMMAND=" + command, "CNI_CONTAINERID=" + p.Name(), "CNI_NETNS=" + netnsLink,
-		"CNI_IFNAME=" + ifname, "CNI_PATH=" + cniPath, "PATH=" + os.Getenv("PATH"),
+		"CNI_IFNAME=" + ifname, "CNI_PATH=" + dirs, "PATH=" + os.Getenv("PATH"),
 	}
 	cmd.Stdin = bytes.NewReader(config)
 	// The node has a /proc of its own; the pod is not in there.
@@ -93,12 +136,12 @@ func cniError(name, command, out string, err error) error {
 	return fmt.Errorf("CNI plugin %q, %s: %w", name, command, err)
 }
 
-func findPlugin(name string) (string, error) {
-	for _, dir := range filepath.SplitList(cniPath) {
+func findPlugin(name, dirs string) (string, error) {
+	for _, dir := range filepath.SplitList(dirs) {
 		path := filepath.Join(dir, name)
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("CNI plugin %q is not in %s; hack/install.sh test installs it", name, cniPath)
+	return "", fmt.Errorf("CNI plugin %q is not in %s; hack/install.sh test installs it", name, dirs)
 }

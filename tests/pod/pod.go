@@ -12,13 +12,15 @@ import (
 	"strings"
 )
 
-// Pod is a set of namespaces with an eth0 that leads to the node.
+// Pod is a set of namespaces with an interface that leads to the node.
 type Pod struct {
 	*Space
-	node    *Node
-	attach  map[string]Network // by interface
-	Addr    netip.Prefix       // of eth0
-	Gateway netip.Addr         // of eth0
+	node     *Node
+	attach   map[string]Network // by interface
+	Addr     netip.Prefix       // of eth0, the first
+	Gateway  netip.Addr         // of eth0, the first
+	Addrs    []netip.Prefix     // of eth0, all
+	Gateways []netip.Addr       // of eth0, at most one of each family
 }
 
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
@@ -27,11 +29,22 @@ func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 
 // NewPod makes a pod of a CNI network, on eth0. Closing the node closes it.
 func (n *Node) NewPod(ctx context.Context, name string, network Network) (*Pod, error) {
+	return n.NewPodOn(ctx, name, "eth0", network, nil)
+}
+
+// NewPodOn is NewPod on another interface; what has to happen in the pod before the
+// plugin runs is done by a function, which may be nil.
+func (n *Node) NewPodOn(ctx context.Context, name, ifname string, network Network, before func(*Pod) error) (*Pod, error) {
 	p, err := n.emptyPod(name)
 	if err != nil {
 		return nil, err
 	}
-	p.Addr, p.Gateway, err = p.Attach(ctx, "eth0", network)
+	if before != nil {
+		err = before(p)
+	}
+	if err == nil {
+		p.Addr, p.Gateway, err = p.Attach(ctx, ifname, network)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("making pod %q: %w", name, err), p.Close())
 	}
@@ -48,8 +61,8 @@ func (n *Node) emptyPod(name string) (*Pod, error) {
 	return p, nil
 }
 
-// Attach has a CNI plugin add an interface to the pod, and returns its address
-// and gateway.
+// Attach has a CNI plugin add an interface to the pod, and returns its first address
+// and gateway. The pod's Addrs and Gateways become those of that interface.
 func (p *Pod) Attach(ctx context.Context, ifname string, network Network) (addr netip.Prefix, gateway netip.Addr, err error) {
 	out, err := p.node.plugin(ctx, "ADD", p, ifname, network)
 	if err != nil {
@@ -68,6 +81,13 @@ func (p *Pod) Attach(ctx context.Context, ifname string, network Network) (addr 
 	if len(result.IPs) == 0 {
 		return addr, gateway, fmt.Errorf("CNI plugin %q gave no address", network["type"])
 	}
+	p.Addrs, p.Gateways = nil, nil
+	for _, ip := range result.IPs {
+		p.Addrs = append(p.Addrs, ip.Address)
+		if ip.Gateway.IsValid() {
+			p.Gateways = append(p.Gateways, ip.Gateway)
+		}
+	}
 	return result.IPs[0].Address, result.IPs[0].Gateway, nil
 }
 
@@ -77,38 +97,6 @@ func (p *Pod) Detach(ctx context.Context, ifname string) error {
 	_, err := p.node.plugin(ctx, "DEL", p, ifname, p.attach[ifname])
 	delete(p.attach, ifname)
 	return err
-}
-
-// calicoGateway is the next hop of every Calico pod. No link has it: the node
-// answers ARP for it by proxy.
-var calicoGateway = netip.MustParseAddr("169.254.1.1")
-
-// NewCalicoPod makes a pod of Calico's shape by hand: an address of its own with
-// no network around it, and a gateway that is on no network at all.
-func (n *Node) NewCalicoPod(ctx context.Context, name string, addr netip.Addr, mtu int) (*Pod, error) {
-	p, err := n.emptyPod(name)
-	if err != nil {
-		return nil, err
-	}
-	p.Addr, p.Gateway = netip.PrefixFrom(addr, addr.BitLen()), calicoGateway
-	host := fmt.Sprintf("cali%d", len(n.pods))
-	steps := []func() error{
-		func() error { return n.Veth(ctx, host, p.Space, "eth0") },
-		func() error { return n.IP(ctx, "link set %s mtu %d up", host, mtu) },
-		func() error { return n.Sysctl("net/ipv4/conf/"+host+"/proxy_arp", "1") },
-		func() error { return n.Sysctl("net/ipv4/neigh/"+host+"/proxy_delay", "0") },
-		func() error { return p.IP(ctx, "link set eth0 mtu %d up", mtu) },
-		func() error { return p.IP(ctx, "address add %s dev eth0", p.Addr) },
-		func() error { return p.IP(ctx, "route add %s dev eth0 scope link", calicoGateway) },
-		func() error { return p.IP(ctx, "route add default via %s dev eth0", calicoGateway) },
-		func() error { return n.IP(ctx, "route add %s dev %s scope link", addr, host) },
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return nil, errors.Join(fmt.Errorf("making pod %q: %w", name, err), p.Close())
-		}
-	}
-	return p, nil
 }
 
 // Sysctl sets a file below /proc/sys of the space.
@@ -142,6 +130,7 @@ var dumps = []string{
 	"ip neighbour show nud permanent",
 	"tc qdisc show",
 	"tc filter show dev eth0 ingress",
+	"tc filter show dev net1 ingress",
 	"nft list ruleset",
 }
 

@@ -19,23 +19,43 @@ func newNode(t *testing.T) (context.Context, *Node) {
 	return ctx, n
 }
 
-// shapes are the ways in which a CNI plugin gives a pod its network.
+var subnet6 = netip.MustParsePrefix("fd00:10:244:1::/64")
+
+// shapes are the ways in which a CNI plugin gives a pod its network, of both families.
 var shapes = map[string]func(context.Context, *Node, string) (*Pod, error){
 	"bridge": func(ctx context.Context, n *Node, name string) (*Pod, error) {
-		return n.NewPod(ctx, name, BridgeNetwork(subnet, 1450))
+		return n.NewPod(ctx, name, BridgeNetwork(subnet, 1450).And(subnet6))
 	},
 	"ptp": func(ctx context.Context, n *Node, name string) (*Pod, error) {
-		return n.NewPod(ctx, name, PTPNetwork(subnet, 1450))
+		return n.NewPod(ctx, name, PTPNetwork(subnet, 1450).And(subnet6))
 	},
-	"calico": func(ctx context.Context, n *Node, name string) (*Pod, error) {
-		addr := netip.AddrFrom4([4]byte{10, 244, 1, byte(10 + len(n.pods))})
-		return n.NewCalicoPod(ctx, name, addr, 1450)
+	"calico":         shaped(Calico),
+	"aws":            shaped(AWS),
+	"cilium":         shaped(Cilium),
+	"cilium on-link": shaped(CiliumOnLink),
+	"ovn": func(ctx context.Context, n *Node, name string) (*Pod, error) {
+		if len(n.pods) == 0 {
+			if err := n.AddOVNSwitch(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return shaped(OVN)(ctx, n, name)
 	},
+}
+
+func shaped(shape Shape) func(context.Context, *Node, string) (*Pod, error) {
+	return func(ctx context.Context, n *Node, name string) (*Pod, error) {
+		host := byte(10 + len(n.pods))
+		v6 := subnet6.Addr().As16()
+		v6[15] = host
+		return n.NewShapedPod(ctx, name, shape, []netip.Addr{netip.AddrFrom4([4]byte{10, 244, 1, host}), netip.AddrFrom16(v6)}, 1450)
+	}
 }
 
 func TestPodReachesGatewayPodAndOutside(t *testing.T) {
 	for shape, newPod := range shapes {
 		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
 			ctx, n := newNode(t)
 			p, err := newPod(ctx, n, "vm-0")
 			if err != nil {
@@ -45,9 +65,15 @@ func TestPodReachesGatewayPodAndOutside(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			targets := []netip.Addr{other.Addr.Addr(), Outside}
-			if shape != "calico" { // whose gateway answers ARP and nothing else
-				targets = append(targets, p.Gateway)
+			routed := []netip.Addr{netip.MustParseAddr("10.244.2.9"), netip.MustParseAddr("fd00:10:244:2::9")}
+			if _, err := n.NewRoutedPod(ctx, "far-0", routed...); err != nil {
+				t.Fatal(err)
+			}
+			targets := append(routed, other.Addrs[0].Addr(), other.Addrs[1].Addr(), Outside, Outside6)
+			for _, gateway := range p.Gateways {
+				if !gateway.IsLinkLocalUnicast() { // which no link has, or which takes the name of one
+					targets = append(targets, gateway)
+				}
 			}
 			for _, target := range targets {
 				if err := p.Ping(ctx, target); err != nil {
@@ -55,6 +81,74 @@ func TestPodReachesGatewayPodAndOutside(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAWSGatewayAnswersNobody: a pod without the permanent neighbours is cut off.
+func TestAWSGatewayAnswersNobody(t *testing.T) {
+	t.Parallel()
+	ctx, n := newNode(t)
+	p, err := shaped(AWS)(ctx, n, "vm-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, gateway := range p.Gateways {
+		target := OfFamily(gateway, Outside, Outside6)
+		if err := p.Ping(ctx, target); err != nil {
+			t.Error(err)
+		}
+		if err := p.IP(ctx, "neighbour del %s dev eth0", gateway); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Ping(ctx, target); err == nil {
+			t.Errorf("%s is reached though nothing says who %s is", target, gateway)
+		}
+	}
+}
+
+// TestOVNTakesNoOtherSource: neither another address nor another MAC leaves the pod.
+func TestOVNTakesNoOtherSource(t *testing.T) {
+	t.Parallel()
+	ctx, n := newNode(t)
+	p, err := shapes["ovn"](ctx, n, "vm-0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mac, err := p.MAC("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spoil := range [][2]string{
+		{"address add 10.244.1.250/32 dev eth0", "address del 10.244.1.250/32 dev eth0"},
+		{"address add fd00:10:244:1::250/128 dev eth0 nodad", "address del fd00:10:244:1::250/128 dev eth0"},
+	} {
+		if err := p.IP(ctx, "%s", spoil[0]); err != nil {
+			t.Fatal(err)
+		}
+		source := netip.MustParsePrefix(strings.Fields(spoil[0])[2]).Addr()
+		if err := p.IP(ctx, "route replace %s dev eth0 via %s src %s", OfFamily(source, Outside, Outside6),
+			OfFamily(source, p.Gateways[0], p.Gateways[1]), source); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Ping(ctx, OfFamily(source, Outside, Outside6)); err == nil {
+			t.Errorf("a packet from %s left the pod", source)
+		}
+		if err := p.IP(ctx, "%s", spoil[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, each := range []struct {
+		mac     string
+		reaches bool
+	}{{"02:00:00:00:00:99", false}, {mac, true}} {
+		if err := p.IP(ctx, "link set eth0 address %s", each.mac); err != nil {
+			t.Fatal(err)
+		}
+		for _, gateway := range p.Gateways {
+			if err := p.Ping(ctx, gateway); (err == nil) != each.reaches {
+				t.Errorf("with the MAC %s, %s: %v", each.mac, gateway, err)
+			}
+		}
 	}
 }
 

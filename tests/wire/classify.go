@@ -2,7 +2,8 @@ package wire
 
 import "encoding/binary"
 
-// Offsets and values of the headers, by RFC 894, RFC 791, RFC 768, RFC 2131.
+// Offsets and values of the headers, by RFC 894, RFC 791, RFC 768, RFC 2131, and
+// by RFC 8200, RFC 4443, RFC 8415 for IPv6.
 const (
 	etherHeader = 14
 	etherIPv4   = 0x0800
@@ -16,12 +17,27 @@ const (
 	optionType  = 53
 	optionPad   = 0
 	optionEnd   = 255
+
+	ipv6Header     = 40
+	protocolICMPv6 = 58
+	server6Port    = 547
+	client6Port    = 546
 )
 
 // messageTypes are the values of option 53 (RFC 2132 §9.6).
 var messageTypes = map[byte]string{
 	1: "DISCOVER", 2: "OFFER", 3: "REQUEST", 4: "DECLINE", 5: "ACK", 6: "NAK", 7: "RELEASE", 8: "INFORM",
 }
+
+// message6Types are the types of DHCPv6 messages (RFC 8415 §7.3). Those that DHCPv4
+// has too end in 6.
+var message6Types = map[byte]string{
+	1: "SOLICIT", 2: "ADVERTISE", 3: "REQUEST6", 4: "CONFIRM", 5: "RENEW", 6: "REBIND", 7: "REPLY", 8: "RELEASE6",
+	9: "DECLINE6", 10: "RECONFIGURE", 11: "INFORMATION-REQUEST", 12: "RELAY-FORW", 13: "RELAY-REPL",
+}
+
+// neighborTypes are the types of neighbour discovery (RFC 4861 §4).
+var neighborTypes = map[byte]string{133: "RS", 134: "RA", 135: "NS", 136: "NA", 137: "REDIRECT"}
 
 // classify returns the kind of a frame.
 func classify(frame []byte) string {
@@ -33,7 +49,7 @@ func classify(frame []byte) string {
 	case etherARP:
 		return "arp"
 	case etherIPv6:
-		return "ipv6"
+		return classify6(payload)
 	case etherIPv4:
 		if dhcp := dhcpOf(payload); dhcp != nil {
 			return messageType(dhcp)
@@ -41,6 +57,49 @@ func classify(frame []byte) string {
 		return "ipv4"
 	}
 	return "other"
+}
+
+// classify6 returns the kind of an IPv6 packet. One with extension headers, as
+// those about multicast listeners have, is just IPv6.
+func classify6(packet []byte) string {
+	if len(packet) > ipv6Header {
+		rest := packet[ipv6Header:]
+		switch packet[6] {
+		case protocolICMPv6:
+			if name, ok := neighborTypes[rest[0]]; ok {
+				return name
+			}
+		case protocolUDP:
+			if name, ok := message6Types[dhcp6Type(rest)]; ok {
+				return name
+			}
+		}
+	}
+	return "ipv6"
+}
+
+// dhcp6Type returns the type of the DHCPv6 message in a UDP datagram, or 0.
+func dhcp6Type(udp []byte) byte {
+	if len(udp) <= udpHeader {
+		return 0
+	}
+	switch binary.BigEndian.Uint16(udp[2:]) {
+	case server6Port, client6Port:
+		return udp[udpHeader]
+	}
+	return 0
+}
+
+// ipv6 reports whether a kind is one of IPv6's.
+func ipv6(kind string) bool {
+	for _, names := range []map[byte]string{message6Types, neighborTypes} {
+		for _, name := range names {
+			if name == kind {
+				return true
+			}
+		}
+	}
+	return kind == "ipv6"
 }
 
 // dhcpOf returns the DHCP message in an IPv4 packet, or nil.

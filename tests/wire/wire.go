@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,9 @@ type Wire struct {
 
 	mu     sync.Mutex
 	counts map[string]int
+	sent   map[string]int       // of counts, by the guest
+	first  map[string]time.Time // when a kind was first seen, or first sent by the guest
+	up     time.Time            // when the link came up
 	lose   func(kind string, frame []byte) bool
 	err    error
 }
@@ -41,7 +45,7 @@ type Wire struct {
 // makes the link of that name in another, with the guest's MAC and MTU, up. The
 // link goes when the wire is closed.
 func Connect(ctx context.Context, host *pod.Space, tap string, guest *pod.Space, link, mac string, mtu int) (*Wire, error) {
-	w := &Wire{counts: map[string]int{}}
+	w := &Wire{counts: map[string]int{}, sent: map[string]int{}, first: map[string]time.Time{}}
 	var err error
 	if w.tap, err = open(host, tap, unix.IFF_VNET_HDR); err != nil {
 		return nil, err
@@ -54,6 +58,7 @@ func Connect(ctx context.Context, host *pod.Space, tap string, guest *pod.Space,
 	w.done.Add(2)
 	go w.carry(w.tap, w.link, vnetHeader, 0)
 	go w.carry(w.link, w.tap, 0, vnetHeader)
+	w.up = time.Now()
 	if err := guest.IP(ctx, "link set %s address %s mtu %d up", link, mac, mtu); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -107,7 +112,7 @@ func (w *Wire) carry(from, to *os.File, strip, prepend int) {
 			continue
 		}
 		frame := in[strip:n]
-		if w.count(frame) {
+		if w.count(frame, from == w.link) {
 			continue
 		}
 		_, err = to.Write(append(make([]byte, prepend, prepend+len(frame)), frame...))
@@ -140,19 +145,65 @@ func (w *Wire) Lose(pick func(kind string, frame []byte) bool) {
 }
 
 // count counts a frame and reports whether it is to be lost.
-func (w *Wire) count(frame []byte) bool {
+func (w *Wire) count(frame []byte, sent bool) bool {
 	kind := classify(frame)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.counts[kind]++
+	if w.counts[kind]++; w.counts[kind] == 1 {
+		w.first[kind] = time.Now()
+	}
+	if sent {
+		if w.sent[kind]++; w.sent[kind] == 1 {
+			w.first[kind] = time.Now()
+		}
+	}
 	return w.lose != nil && w.lose(kind, frame)
 }
 
 // Counts returns how many frames of each kind crossed, either way. The kinds
 // are those of DHCP by their names in RFC 2131, and "arp", "ipv4", "ipv6",
-// "other".
+// "other". What Counts6 tells apart is "ipv6" here.
 func (w *Wire) Counts() map[string]int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return maps.Clone(w.counts)
+	counts := map[string]int{}
+	for kind, n := range w.counts {
+		if ipv6(kind) {
+			kind = "ipv6"
+		}
+		counts[kind] += n
+	}
+	return counts
 }
+
+// Counts6 returns how many messages of IPv6's own crossed, either way: "RS", "RA",
+// "NS", "NA", "REDIRECT" of neighbour discovery, and those of DHCPv6 by their names
+// in RFC 8415, of which "REQUEST6", "RELEASE6" and "DECLINE6" are not DHCPv4's.
+func (w *Wire) Counts6() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	counts := maps.Clone(w.counts)
+	maps.DeleteFunc(counts, func(kind string, _ int) bool { return !ipv6(kind) || kind == "ipv6" })
+	return counts
+}
+
+// Sent returns how many frames of each kind of Counts and Counts6 came from the
+// guest: others on a shared network solicit routers too.
+func (w *Wire) Sent() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.sent)
+}
+
+// First returns how long after the guest's link was brought up the first frame of a
+// kind of Counts and Counts6 crossed, or if the guest sends such, the first of its own;
+// false if none did.
+func (w *Wire) First(kind string) (time.Duration, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at, ok := w.first[kind]
+	return at.Sub(w.up), ok
+}
+
+// Up returns when the guest's link was brought up.
+func (w *Wire) Up() time.Time { return w.up }

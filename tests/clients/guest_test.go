@@ -1,0 +1,110 @@
+package clients
+
+import (
+	"net/netip"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/podwire/podwire/tests/client"
+	"github.com/podwire/podwire/tests/guest"
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// TestGuestHasBothFamilies boots the tests' own guest, a whole machine with a kernel of
+// a distribution, under libvirt: what it says it was told is the pod's, in both
+// families, and it reaches both gateways.
+func TestGuestHasBothFamilies(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 90*time.Second, true, true)
+	told := w.told(t, false)
+	m := w.boot(t, "podwire.ip6=wait", "podwire.ping=10.244.1.1,fd00:244:1::1,10.244.1.3,fd00:244:1::3")
+	lease, err := m.Bound(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lease6, err := m.Bound6(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lease["ip"] != told4[client.Address] || lease6["ip"] != told[client.Address] || lease6["dns"] != told[client.DNS] {
+		t.Errorf("the guest was told %q and %q", lease, lease6)
+	}
+	if _, err := m.WaitFor(w.ctx, guest.Prefix+"dhcp6 .*solicits=1 selects=1"); err != nil {
+		t.Error(err)
+	}
+	for _, each := range []netip.Addr{subnet4.Addr().Next(), subnet6.Addr().Next(), w.other.Addr.Addr(), netip.MustParseAddr("fd00:244:1::3")} {
+		if _, err := m.WaitFor(w.ctx, guest.Prefix+"ping "+each.String()+" ok"); err != nil {
+			t.Error(err)
+		}
+	}
+	has, _, err := m.Run(w.ctx, "ip -6 route; cat /etc/resolv.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"default via " + told[client.Default] + " ", told[client.Routes] + " ",
+		"search " + told[client.Search], "nameserver 10.96.0.10", "nameserver " + told[client.DNS],
+	} {
+		if !strings.Contains(has, line) {
+			t.Errorf("the guest has no %q:\n%s", line, has)
+		}
+	}
+}
+
+// machine is a guest that podwire-launcher runs.
+type machine struct {
+	*guest.Console
+	launcher *exec.Cmd
+	log      pod.Log
+}
+
+// boot runs podwire-launcher in the VM's pod, with a real guest, and waits until that
+// is ready. The end of the test ends it.
+func (w *world) boot(t *testing.T, ask ...string) *machine {
+	t.Helper()
+	image, err := guest.Build(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accel, err := guest.Accel(w.ctx, w.dir, image, func() { t.Log("trying KVM") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.vm.PrepareLibvirt(); err != nil {
+		t.Fatal(err)
+	}
+	const console, domain = "/run/test/console", "/run/test/domain.xml"
+	listener, err := w.vm.Listen(console)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml, err := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: console, Ask: ask}.XML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	program, err := w.dir.Program("podwire-launcher")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &machine{Console: guest.Listen(listener), launcher: exec.Command(program, "--start-libvirtd", domain)}
+	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
+	if err := w.vm.Start(m.launcher); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = m.launcher.Process.Signal(syscall.SIGTERM)
+		if err := m.launcher.Wait(); err != nil {
+			t.Errorf("the launcher ended: %v\n%s", err, m.log.String())
+		}
+	})
+	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
+		t.Fatalf("%v\n%s", err, m.log.String())
+	}
+	return m
+}

@@ -1,0 +1,168 @@
+package matrix
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// port is where each space listens, and servicePort where the services do.
+const (
+	port        = 8080
+	servicePort = 80
+)
+
+// bulk is what is sent each way: more than one frame on most links, so that an MTU that
+// is wrong shows. It is less than the wire carries in one.
+const bulk = 60000
+
+// listen has a space answer each connection, once it has said all, with a line that
+// says from where it came, and as much as it brought.
+func (w *world) listen(s *pod.Space) error {
+	var l net.Listener
+	err := s.Do(func() (err error) {
+		l, err = net.Listen("tcp", ":"+strconv.Itoa(port))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("listening in %q: %w", s.Name(), err)
+	}
+	context.AfterFunc(w.ctx, func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			go answer(conn)
+		}
+	}()
+	return nil
+}
+
+func answer(conn net.Conn) {
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(callTime))
+	n, err := io.Copy(io.Discard, conn)
+	if err != nil {
+		return // the caller hears of it
+	}
+	peer := netip.MustParseAddrPort(conn.RemoteAddr().String()).Addr().Unmap().WithZone("")
+	_, _ = fmt.Fprintf(conn, "%s\n%s", peer, strings.Repeat("-", int(n)))
+}
+
+// callTime bounds one connection. A lost segment costs TCP a second.
+const callTime = 3 * time.Second
+
+// call connects from a space to where another listens, and returns the address that
+// the other end saw.
+func (w *world) call(from *pod.Space, to netip.AddrPort) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(w.ctx, callTime)
+	defer cancel()
+	conn, err := from.Dial(ctx, "tcp", to.String())
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return netip.Addr{}, err
+	}
+	if _, err := conn.Write(make([]byte, bulk)); err != nil {
+		return netip.Addr{}, err
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		return netip.Addr{}, err
+	}
+	got, err := io.ReadAll(conn)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	line, rest, _ := strings.Cut(string(got), "\n")
+	if len(rest) != bulk {
+		return netip.Addr{}, fmt.Errorf("%d of %d octets came back", len(rest), bulk)
+	}
+	return netip.ParseAddr(line)
+}
+
+// target is what a pod reaches.
+type target struct {
+	name string
+	at   netip.AddrPort
+}
+
+// targets are what the VM's pod must reach.
+func (w *world) targets() []target {
+	var out []target
+	for i, own := range w.vm.Addrs {
+		at := func(name string, addr netip.Addr, port uint16) {
+			out = append(out, target{name, netip.AddrPortFrom(addr, port)})
+		}
+		name, gateway := w.gateway(own.Addr())
+		at(name, gateway, port)
+		at("a pod on the node", w.other.Addrs[i].Addr(), port)
+		at("a pod behind a route", pod.OfFamily(own.Addr(), far4, far6), port)
+		at("a service", pod.OfFamily(own.Addr(), service4, service6), servicePort)
+	}
+	return out
+}
+
+// gateway is the pod's gateway of the family of one of its addresses or, where that
+// answers nothing, the node behind it.
+func (w *world) gateway(own netip.Addr) (string, netip.Addr) {
+	for _, g := range w.vm.Gateways {
+		if g.Is4() == own.Is4() && !w.layout.mute && !(g.Is4() && g.IsLinkLocalUnicast()) {
+			return "the gateway", g
+		}
+	}
+	return "the node", pod.OfFamily(own, pod.NodeOutside, pod.NodeOutside6)
+}
+
+// reaches checks that what has the pod's place reaches all that a pod does, as the pod;
+// and is reached there. Its link is needed for a gateway's link-local address.
+func (w *world) reaches(from *pod.Space, link string) error {
+	var errs []error
+	for _, to := range w.targets() {
+		at := to.at
+		if at.Addr().Is6() && at.Addr().IsLinkLocalUnicast() {
+			index, err := from.ReadFile("/sys/class/net/" + link + "/ifindex")
+			if err != nil {
+				return err
+			}
+			// By number: the names of another space's links may be remembered.
+			at = netip.AddrPortFrom(at.Addr().WithZone(strings.TrimSpace(string(index))), at.Port())
+		}
+		seen, err := w.call(from, at)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("reaching %s: %w", to.name, err))
+		case !w.own(seen) && at.Addr().Zone() == "": // whose source is link-local as well
+			errs = append(errs, fmt.Errorf("%s at %s was called by %s", to.name, at, seen))
+		}
+	}
+	for _, peer := range []*pod.Pod{w.other, w.far} {
+		for i, own := range w.vm.Addrs {
+			seen, err := w.call(peer.Space, netip.AddrPortFrom(own.Addr(), port))
+			if err != nil {
+				errs = append(errs, fmt.Errorf("being reached by %s: %w", peer.Name(), err))
+			} else if seen != peer.Addrs[i].Addr() {
+				errs = append(errs, fmt.Errorf("being reached by %s, as %s", peer.Name(), seen))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// own reports whether an address is one of the pod's.
+func (w *world) own(addr netip.Addr) bool {
+	return slices.ContainsFunc(w.vm.Addrs, func(p netip.Prefix) bool { return p.Addr() == addr })
+}
