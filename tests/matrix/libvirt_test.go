@@ -1,33 +1,17 @@
 package matrix
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
-	"github.com/podwire/podwire/tests/checkout"
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
 )
-
-// leased6 is what udhcpc6 runs in the guest: it sets the address alone, the rest is the
-// kernel's, by router advertisements.
-const leased6 = `#!/bin/sh
-[ "$1" != bound ] || ip -6 address add "$ipv6/128" dev "$interface"
-`
-
-// configure6 has the guest get its IPv6 addresses, once the kernel has its link-local
-// one. It asks anew: what it sent as the link came up may have been before that.
-const configure6 = `until ip -6 -o address show dev eth0 scope link | grep -v tentative | grep -q inet6; do usleep 50000; done; ` +
-	`/bin/udhcpc6 -i eth0 -n -q -t 5 -T 1 -s /bin/leased6 2>&1 && ` +
-	`until ip -6 route get %[1]s >/dev/null && ! ip -6 -o address show dev eth0 | grep -q tentative; do usleep 50000; done`
 
 // machine is a guest that podwire-launcher runs.
 type machine struct {
@@ -98,7 +82,7 @@ func (w *world) boot(t *testing.T) (*machine, error) {
 // domain is the guest, and its console.
 func (w *world) domain(t *testing.T) (xml string, console *guest.Console, err error) {
 	t.Helper()
-	image, err := image()
+	image, err := guest.Build(w.dir)
 	if err != nil {
 		return "", nil, err
 	}
@@ -115,70 +99,23 @@ func (w *world) domain(t *testing.T) (xml string, console *guest.Console, err er
 		return "", nil, err
 	}
 	d := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: socket}
-	if w.family == ipv6 {
-		d.Ask = []string{"podwire.dhcp=off"} // which is DHCPv4
+	if w.family != ipv4 {
+		d.Ask = append(d.Ask, "podwire.ip6=wait")
 	}
 	xml, err = d.XML()
 	return xml, guest.Listen(listener), err
-}
-
-// image is the tests' guest, and busybox's DHCPv6 client: the kernel takes several
-// archives one after the other.
-var image = sync.OnceValues(func() (guest.Image, error) {
-	dir, err := checkout.Find()
-	if err != nil {
-		return guest.Image{}, err
-	}
-	image, err := guest.Build(dir)
-	if err != nil {
-		return image, err
-	}
-	whole, err := os.ReadFile(image.Initrd)
-	if err != nil {
-		return image, err
-	}
-	path, err := dir.Unpacked("bin/udhcpc6")
-	if err != nil {
-		return image, err
-	}
-	client, err := os.ReadFile(path)
-	if err != nil {
-		return image, err
-	}
-	more := bytes.NewBuffer(whole)
-	archive(more, "bin/udhcpc6", client)
-	archive(more, "bin/leased6", []byte(leased6))
-	archive(more, "TRAILER!!!", nil)
-	// Not below /tmp, which a pod has to itself.
-	image.Initrd = dir.Build("guest", "dual-stack.img")
-	tmp := image.Initrd + ".new"
-	if err := os.WriteFile(tmp, more.Bytes(), 0o644); err != nil {
-		return image, err
-	}
-	return image, os.Rename(tmp, image.Initrd)
-})
-
-// archive adds a program to an archive of the kind that the kernel unpacks as its first
-// root file system (Documentation/driver-api/early-userspace/buffer-format.rst).
-func archive(to *bytes.Buffer, name string, content []byte) {
-	fmt.Fprintf(to, "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X",
-		1, 0o100755, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0)
-	for _, part := range [][]byte{append([]byte(name), 0), content} {
-		to.Write(part)
-		to.Write(make([]byte, -to.Len()&3))
-	}
 }
 
 // machineReaches is reaches, for a guest that is talked to by its console. That it is
 // reached is tried by echo requests.
 func (w *world) machineReaches(m *machine) error {
 	for _, own := range w.vm.Addrs {
-		if own.Addr().Is4() {
-			if _, err := m.Bound(w.ctx); err != nil {
-				return err
-			}
-		} else if out, status, err := m.Run(w.ctx, fmt.Sprintf(configure6, far6)); err != nil || status != 0 {
-			return fmt.Errorf("udhcpc6: status %d, %w\n%s", status, err, out)
+		bound := m.Bound
+		if own.Addr().Is6() {
+			bound = m.Bound6
+		}
+		if _, err := bound(w.ctx); err != nil {
+			return err
 		}
 	}
 	var errs []error

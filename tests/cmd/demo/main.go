@@ -33,7 +33,10 @@ const (
 	domainAt   = "/run/demo/vm-0.xml"
 )
 
-var subnet = netip.MustParsePrefix("10.244.1.0/24")
+var (
+	subnet  = netip.MustParsePrefix("10.244.1.0/24")
+	subnet6 = netip.MustParsePrefix("fd00:10:244:1::/64")
+)
 
 func main() { os.Exit(run()) }
 
@@ -144,7 +147,7 @@ func (d *demo) makePods(ctx context.Context) (err error) {
 	if d.node, err = pod.NewNode(ctx, d.dir); err != nil {
 		return err
 	}
-	network := pod.BridgeNetwork(subnet, podMTU)
+	network := pod.BridgeNetwork(subnet, podMTU).And(subnet6)
 	if d.vm, err = d.node.NewPod(ctx, "vm-0", network); err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func (d *demo) makePods(ctx context.Context) (err error) {
 		return err
 	}
 	d.chapter("The pod, as the CNI plugins bridge and host-local made it")
-	return d.show(ctx, "ip -brief address show dev eth0", "ip route", "cat /etc/resolv.conf")
+	return d.show(ctx, "ip -brief address show dev eth0", "ip route", "ip -6 route", "cat /etc/resolv.conf")
 }
 
 // show runs commands in the VM's pod.
@@ -189,7 +192,7 @@ func (d *demo) boot(ctx context.Context) error {
 		return err
 	}
 	d.console = guest.Listen(listener)
-	xml, err := guest.Domain{Name: "vm-0", Image: d.image, Accel: d.accel, Console: consoleAt}.XML()
+	xml, err := guest.Domain{Name: "vm-0", Image: d.image, Accel: d.accel, Console: consoleAt, Ask: []string{"podwire.ip6=wait"}}.XML()
 	if err != nil {
 		return err
 	}
@@ -208,7 +211,7 @@ func (d *demo) boot(ctx context.Context) error {
 		return err
 	}
 	d.running = launcher
-	for _, line := range []string{"up .*", "nic .*", "dhcp .*", "ready"} {
+	for _, line := range []string{"up .*", "nic .*", "dhcp .*", "dhcp6 .*", "ready"} {
 		match, err := d.console.WaitFor(ctx, "^"+guest.Prefix+line)
 		if err != nil {
 			return err
@@ -229,16 +232,14 @@ func (d *demo) look(ctx context.Context) error {
 		return err
 	}
 	d.chapter("What the guest's DHCP client was told, after %d DISCOVER", discovers)
-	for _, key := range []string{"ip", "mask", "router", "routes", "dns", "search", "mtu", "hostname", "lease", "serverid"} {
-		if lease[key] == infinite {
-			lease[key] = "infinite"
-		}
-		if lease[key] != "" {
-			d.text(fmt.Sprintf("%-9s %s", key, strings.ReplaceAll(lease[key], ",", " ")))
-		}
+	d.told(lease)
+	if lease, err = d.console.Bound6(ctx); err != nil {
+		return err
 	}
-	d.chapter("The guest, on its console")
-	for _, command := range []string{"ip address show dev eth0", "ip route", "cat /etc/resolv.conf"} {
+	d.chapter("And its DHCPv6 client")
+	d.told(lease)
+	d.chapter("The guest, on its console; its IPv6 routes came by router advertisements")
+	for _, command := range []string{"ip address show dev eth0", "ip route", "ip route get " + pod.Outside6.String(), "cat /etc/resolv.conf"} {
 		if _, err := d.ask(ctx, command); err != nil {
 			return err
 		}
@@ -250,6 +251,9 @@ func (d *demo) look(ctx context.Context) error {
 		{d.vm.Gateway, "the gateway"},
 		{d.web.Addr.Addr(), "another pod"},
 		{pod.Outside, "a host outside of the pod network"},
+		{d.vm.Gateways[1], "the gateway"},
+		{d.web.Addrs[1].Addr(), "another pod"},
+		{pod.Outside6, "a host outside of the pod network"},
 	} {
 		out, err := d.ask(ctx, fmt.Sprintf("ping -c 1 %s | grep from    # %s", target.addr, target.what))
 		if err != nil {
@@ -260,6 +264,18 @@ func (d *demo) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// told shows a lease.
+func (d *demo) told(lease guest.Lease) {
+	for _, key := range []string{"ip", "mask", "router", "routes", "dns", "search", "mtu", "hostname", "lease", "serverid"} {
+		if lease[key] == infinite {
+			lease[key] = "infinite"
+		}
+		if lease[key] != "" {
+			d.text(fmt.Sprintf("%-9s %s", key, strings.ReplaceAll(lease[key], ",", " ")))
+		}
+	}
 }
 
 // infinite is the lease time of RFC 2131 §3.3, as udhcpc prints it.
@@ -309,7 +325,7 @@ func (d *demo) shutDown(ctx context.Context) error {
 // compare looks whether the pod's network is as it was.
 func (d *demo) compare(ctx context.Context, before string) error {
 	d.chapter("The pod's network, afterwards")
-	if err := d.show(ctx, "ip -brief address show dev eth0", "ip route"); err != nil {
+	if err := d.show(ctx, "ip -brief address show dev eth0", "ip route", "ip -6 route"); err != nil {
 		return err
 	}
 	after, err := d.vm.Dump(ctx)
