@@ -57,7 +57,7 @@ images: ## build the container images
 	@./hack/install.sh build guest $(ENGINE)
 	@./images/build.sh
 
-cluster: ## make a kind cluster of two nodes
+cluster: ## make a kind cluster of two nodes (LAYOUT=ptp|bridge|flannel, FAMILY=ipv4|dual|ipv6)
 	@./hack/install.sh build $(ENGINE)
 	@./hack/kind/cluster.sh create
 
@@ -67,7 +67,7 @@ load: ## give the images to the cluster's nodes
 cluster-down: ## remove the cluster
 	@./hack/kind/with.sh --down
 
-e2e: ## VM pods in kind clusters: every shape on every pod network
+e2e: ## VM pods in kind clusters: every shape on every pod network, in both families
 	@./hack/install.sh build guest $(ENGINE)
 	@./hack/e2e.sh
 

@@ -6,13 +6,16 @@
 # tests; one for each further pod network takes those of the traffic. A cluster
 # that fails is kept, and build/e2e has what is known of it.
 #
-#   LAYOUTS="ptp bridge flannel"  the pod networks
-#   SHAPES=launcher,split,...     the kinds of VM pod
+#   LAYOUTS="ptp/dual bridge/dual flannel/dual ptp/ipv4 ptp/ipv6"
+#                              the pod networks, and the address families of each
+#   FAMILY=ipv4|dual|ipv6      those of a pod network without
+#   SHAPES=launcher,split,...  the kinds of VM pod
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 page=docs/kubernetes.md
-read -ra layouts <<<"${LAYOUTS:-ptp bridge flannel}"
+read -ra layouts <<<"${LAYOUTS:-ptp/dual bridge/dual flannel/dual ptp/ipv4 ptp/ipv6}"
+family=${FAMILY:-ipv4}
 artifacts=build/e2e
 tests=build/e2e.test
 
@@ -25,6 +28,12 @@ run() {
 	say "$name"
 	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m -test.parallel=4 \
 		-artifacts "$artifacts" -shapes "${SHAPES:-launcher,split,hook,chained}" "$@")
+}
+
+# network WORD has what makes a cluster make that one: a layout, or LAYOUT/FAMILY.
+network() {
+	export LAYOUT=${1%/*} FAMILY=$family
+	[ "$1" = "$LAYOUT" ] || FAMILY=${1#*/}
 }
 
 # collect keeps the nodes' own logs of what has failed.
@@ -44,17 +53,17 @@ hack/kind/with.sh true # what is missing is said before anything is begun
 trap collect EXIT
 
 # The page is for people, who type its commands outside of the engine's network.
-export LAYOUT=${layouts[0]}
+network "${layouts[0]}"
 within=(env "PATH=$PWD/hack/kind/path:$PATH")
 run "the commands of $page" -docs "$page"
 within=("$PWD/hack/kind/with.sh")
-run "all tests, layout $LAYOUT" -layout "$LAYOUT" -restart-node 'docker restart'
+run "all tests, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -restart-node 'docker restart'
 
-for LAYOUT in "${layouts[@]:1}"; do
-	export LAYOUT
+for each in "${layouts[@]:1}"; do
+	network "$each"
 	hack/kind/cluster.sh delete
 	make cluster load
-	run "traffic, layout $LAYOUT" -layout "$LAYOUT" -suite traffic
+	run "traffic, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -suite traffic
 done
 hack/kind/with.sh --down
 cat "$artifacts"/table-*.txt

@@ -6,7 +6,10 @@
 // They have the build tag e2e, because without a cluster they fail rather than
 // skip:
 //
-//	go test -tags e2e -v -count=1 -timeout 40m ./e2e -args -layout=ptp
+//	go test -tags e2e -v -count=1 -timeout 40m ./e2e -args -layout=ptp -family=dual
+//
+// With -family=dual, all that is asked of the guest's network is asked in IPv4 and
+// in IPv6.
 //
 // They need kubectl, two nodes, and the images of make images on both. They make,
 // and delete again, the namespaces podwire-e2e, podwire-system and that of each

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -97,24 +98,26 @@ func (v *vm) leftNothing(t *testing.T) {
 	for _, event := range events {
 		t.Errorf("%s %s: %s", event.Object.Kind, event.Object.Name, event.Message)
 	}
-	within(t, 30*time.Second, "the pod's address to be free", func(ctx context.Context) error {
-		if _, err := v.in(ctx, v.far(v.pod.Spec.NodeName), "ping", "-c", "1", "-W", "1", v.addr.String()); err != nil {
-			return v.works(ctx, v.far(v.pod.Spec.NodeName))
-		}
-		return v.takenByAnother(ctx)
-	})
+	for _, addr := range v.addrs {
+		within(t, 30*time.Second, "the pod's address to be free", func(ctx context.Context) error {
+			if _, err := v.in(ctx, v.far(v.pod.Spec.NodeName), "ping", "-c", "1", "-W", "1", addr.String()); err != nil {
+				return v.works(ctx, v.far(v.pod.Spec.NodeName))
+			}
+			return v.takenByAnother(ctx, addr)
+		})
+	}
 }
 
-// takenByAnother asks whether a pod has the address that the VM had.
-func (v *vm) takenByAnother(ctx context.Context) error {
+// takenByAnother asks whether a pod has an address that the VM had.
+func (v *vm) takenByAnother(ctx context.Context, had netip.Addr) error {
 	out, err := v.cluster.Kubectl(ctx, "get", "pods", "--all-namespaces", "-o", "jsonpath={.items[*].status.podIPs[*].ip}")
 	if err != nil {
 		return err
 	}
 	for _, addr := range strings.Fields(out) {
-		if addr == v.addr.String() {
+		if addr == had.String() {
 			return nil
 		}
 	}
-	return fmt.Errorf("%s answers, and is no pod's", v.addr)
+	return fmt.Errorf("%s answers, and is no pod's", had)
 }

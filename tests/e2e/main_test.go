@@ -41,7 +41,7 @@ func init() {
 	flag.StringVar(&o.shapes, "shapes", "launcher,split,hook,chained", "which shapes of VM pod to test")
 	flag.StringVar(&o.layout, "layout", "ptp", "how the cluster's CNI plugin makes a pod's network; a name for the output, and see layouts")
 	flag.StringVar(&o.binding, "binding", "bridge", "the binding that the manifests ask for")
-	flag.StringVar(&o.family, "family", "ipv4", "the address family to test")
+	flag.StringVar(&o.family, "family", "ipv4", "the address families that the cluster's pods have: ipv4, ipv6 or dual")
 	flag.StringVar(&o.accel, "accel", "tcg", "how QEMU runs the guest: tcg or kvm")
 	flag.StringVar(&o.restartNode, "restart-node", "", "a shell command that restarts the node whose name it gets as its last word, such as \"docker restart\"; none: no node is restarted")
 	flag.StringVar(&o.artifacts, "artifacts", filepath.Join("build", "e2e"), "where to write what can be known of a test that failed")
@@ -144,7 +144,7 @@ func checkOptions() error {
 		return fmt.Errorf("flag -binding: the tests do not know binding %q", options.binding)
 	}
 	if _, ok := families[options.family]; !ok {
-		return fmt.Errorf("flag -family: the tests do not know address family %q", options.family)
+		return fmt.Errorf("flag -family: %q is none of ipv4, ipv6 and dual", options.family)
 	}
 	if options.suite != "full" && options.suite != "traffic" {
 		return fmt.Errorf("flag -suite: %q is neither full nor traffic", options.suite)
@@ -160,7 +160,7 @@ func writeTable(dir checkout.Dir, text string) error {
 	if err := os.MkdirAll(artifacts, 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(artifacts, "table-"+options.layout+".txt"), []byte(text), 0o644)
+	return os.WriteFile(filepath.Join(artifacts, "table-"+options.layout+"-"+options.family+".txt"), []byte(text), 0o644)
 }
 
 // fromTop returns a path that may be relative to the top of the checkout.

@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/podwire/podwire/tests/cluster"
 )
@@ -20,25 +21,61 @@ var bindings = map[string]binding{
 	"bridge": {portForward: false}, // the pod has no address left
 }
 
-// family is an address family. A new one is a line in families.
-type family struct {
-	name string // as Kubernetes spells it
-	ip   string // ip's option
-	has  func(netip.Addr) bool
+// family is an address family, as Kubernetes spells it.
+type family string
+
+const (
+	ipv4 family = "IPv4"
+	ipv6 family = "IPv6"
+)
+
+// families are those that a cluster's pods have, the first one first, by how the
+// flag -family calls them.
+var families = map[string][]family{
+	"ipv4": {ipv4},
+	"ipv6": {ipv6},
+	"dual": {ipv4, ipv6},
 }
 
-var families = map[string]family{
-	"ipv4": {name: "IPv4", ip: "-4", has: netip.Addr.Is4},
-}
+// short is the family's name in names of objects.
+func (f family) short() string { return strings.ToLower(string(f)) }
 
-// addr returns the pod's address of the family.
-func (f family) addr(pod cluster.Pod) (netip.Addr, error) {
-	for _, each := range pod.Status.PodIPs {
-		if f.has(each.IP) {
-			return each.IP, nil
+// ip is its option to ip.
+func (f family) ip() string { return "-" + strings.TrimPrefix(string(f), "IPv") }
+
+func (f family) has(addr netip.Addr) bool { return addr.Is4() == (f == ipv4) }
+
+// addrs are what something has: one address of each family that is tested.
+type addrs map[family]netip.Addr
+
+// pick returns the first address of each family.
+func pick(from []netip.Addr, families []family) (addrs, error) {
+	picked := addrs{}
+	for _, f := range families {
+		for _, addr := range from {
+			if f.has(addr) {
+				picked[f] = addr
+				break
+			}
+		}
+		if !picked[f].IsValid() {
+			return nil, fmt.Errorf("no %s address in %v", f, from)
 		}
 	}
-	return netip.Addr{}, fmt.Errorf("pod %q has no %s address yet: %s", pod.Name, f.name, pod.Why())
+	return picked, nil
+}
+
+// podAddrs returns the pod's addresses, as the API has them.
+func (w *world) podAddrs(pod cluster.Pod) (addrs, error) {
+	var all []netip.Addr
+	for _, each := range pod.Status.PodIPs {
+		all = append(all, each.IP)
+	}
+	picked, err := pick(all, w.families)
+	if err != nil {
+		return nil, fmt.Errorf("pod %q: %w: %s", pod.Name, err, pod.Why())
+	}
+	return picked, nil
 }
 
 // layout is what the tests expect of a layout beyond that a guest has what an

@@ -11,8 +11,9 @@ import (
 	"github.com/podwire/podwire/tests/cluster"
 )
 
-// enforced is whether the cluster enforces network policies against a pod on the
-// same node and against one on another: some enforce them between nodes alone.
+// enforced is whether the cluster enforces network policies of a family against a pod
+// on the same node and against one on another: some enforce them between nodes alone,
+// and some of IPv4 alone.
 type enforced struct {
 	near, far bool
 }
@@ -22,28 +23,33 @@ type enforced struct {
 func (w *world) findEnforcement(t *testing.T) {
 	t.Helper()
 	w.apply(t, "control.yaml", nil)
-	var node, at string
+	var control peer
 	within(t, time.Minute, "an ordinary pod to answer", func(ctx context.Context) error {
 		pod, err := w.cluster.Pod(ctx, namespace, "control")
 		if err != nil {
 			return err
 		}
-		addr, err := w.family.addr(pod)
-		if err != nil {
-			return err
+		control = peer{node: pod.Spec.NodeName}
+		control.addrs, err = w.podAddrs(pod)
+		for _, f := range w.families {
+			_, nearErr := w.fetch(ctx, w.near(control.node), url(control.addrs[f], 80, "/"))
+			_, farErr := w.fetch(ctx, w.far(control.node), url(control.addrs[f], 80, "/"))
+			err = errors.Join(err, nearErr, farErr)
 		}
-		node, at = pod.Spec.NodeName, url(addr, 80, "/")
-		_, nearErr := w.fetch(ctx, w.near(node), at)
-		_, farErr := w.fetch(ctx, w.far(node), at)
-		return errors.Join(nearErr, farErr)
+		return err
 	})
 	w.apply(t, "deny.yaml", map[string]string{"Pod": "control"})
-	w.enforced = enforced{near: w.denied(t, w.near(node), at), far: w.denied(t, w.far(node), at)}
-	for relation, is := range map[string]bool{"on one node": w.enforced.near, "between nodes": w.enforced.far} {
-		if !is {
-			note := "policy: not enforced by this cluster " + relation + ": one that denies all did not cut off an ordinary pod"
-			t.Log(note)
-			table.Say(note)
+	w.enforced = map[family]enforced{}
+	for _, f := range w.families {
+		at := url(control.addrs[f], 80, "/")
+		is := enforced{near: w.denied(t, w.near(control.node), at), far: w.denied(t, w.far(control.node), at)}
+		w.enforced[f] = is
+		for relation, is := range map[string]bool{"on one node": is.near, "between nodes": is.far} {
+			if !is {
+				note := "policy: not enforced by this cluster over " + string(f) + " " + relation + ": one that denies all did not cut off an ordinary pod"
+				t.Log(note)
+				table.Say(note)
+			}
 		}
 	}
 }
@@ -73,33 +79,48 @@ func (w *world) works(ctx context.Context, p peer) error {
 	return err
 }
 
+// client is an ordinary pod, and where it finds the VM in one of the families.
+type client struct {
+	peer
+	at string
+}
+
+// restricted are the clients whom a policy keeps from the VM as it keeps them from an
+// ordinary pod.
+func (v *vm) restricted() []client {
+	var clients []client
+	for _, f := range v.families {
+		at := url(v.addrs[f], 80, "/")
+		if v.enforced[f].near {
+			clients = append(clients, client{v.near(v.pod.Spec.NodeName), at})
+		}
+		if v.enforced[f].far {
+			clients = append(clients, client{v.far(v.pod.Spec.NodeName), at})
+		}
+	}
+	return clients
+}
+
 // testPolicy cuts the VM off by a policy, and lets the ordinary pods in again by
 // another, from where that works with an ordinary pod.
 func (v *vm) testPolicy(t *testing.T) {
-	var clients []peer
-	if v.enforced.near {
-		clients = append(clients, v.near(v.pod.Spec.NodeName))
-	}
-	if v.enforced.far {
-		clients = append(clients, v.far(v.pod.Spec.NodeName))
-	}
+	clients := v.restricted()
 	if len(clients) == 0 {
 		t.Log("not enforced by this cluster, on ordinary pods either: nothing to compare a VM with")
 		table.Mark(v.name, "policy", "not enforced")
 		return
 	}
-	at := url(v.addr, 80, "/")
 	v.apply(t, "deny.yaml", map[string]string{"Namespace": v.namespace, "Pod": "vm"})
 	t.Cleanup(func() {
 		if err := v.command(time.Minute, "delete", "--namespace", v.namespace, "networkpolicies", "--all"); err != nil {
 			t.Error(err)
 		}
 	})
-	for _, from := range clients {
-		within(t, time.Minute, "the VM to be cut off from node "+from.node, func(ctx context.Context) error { return v.cutOff(ctx, from, at) })
+	for _, c := range clients {
+		within(t, time.Minute, "the VM to be cut off at "+c.at+" from node "+c.node, func(ctx context.Context) error { return v.cutOff(ctx, c.peer, c.at) })
 	}
 	v.apply(t, "allow.yaml", map[string]string{"Namespace": v.namespace, "Pod": "vm", "From": namespace})
-	for _, from := range clients {
-		within(t, time.Minute, "the VM to be reached again", func(ctx context.Context) error { return v.greets(ctx, from, at) })
+	for _, c := range clients {
+		within(t, time.Minute, "the VM to be reached again at "+c.at, func(ctx context.Context) error { return v.greets(ctx, c.peer, c.at) })
 	}
 }

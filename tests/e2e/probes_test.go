@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"maps"
 	"testing"
 	"time"
 
@@ -28,15 +29,15 @@ func (v *vm) testReadiness(t *testing.T) {
 // testLiveness ends the guest's service for good: the VM is started anew, in the
 // same pod, with the same address.
 func (v *vm) testLiveness(t *testing.T) {
-	before, addr := v.pod, v.addr
+	before, addrs := v.pod, v.addrs
 	up := v.uptime(t)
 	v.run(t, killHTTPD)
 	v.waitPod(t, 4*time.Minute, "the VM's container to be restarted", func(p cluster.Pod) bool {
 		return restarts(p, "vm") > restarts(before, "vm")
 	})
 	v.waitReady(t, options.ready)
-	if v.pod.UID != before.UID || v.addr != addr {
-		t.Errorf("the pod %s at %s is now %s at %s", before.UID, addr, v.pod.UID, v.addr)
+	if v.pod.UID != before.UID || !maps.Equal(v.addrs, addrs) {
+		t.Errorf("the pod %s at %v is now %s at %v", before.UID, addrs, v.pod.UID, v.addrs)
 	}
 	if again := v.uptime(t); again >= up {
 		t.Errorf("the guest is up for %.0f s, and was for %.0f s before: it was not started anew", again, up)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"strings"
 	"testing"
 	"time"
 )
@@ -81,13 +80,10 @@ func (v *vm) testComesBack(t *testing.T) {
 			return errors.New(pod.Why())
 		}
 		v.pod = pod
-		v.addr, err = v.family.addr(pod)
+		v.addrs, err = v.podAddrs(pod)
 		return err
 	})
 	within(t, 2*time.Minute, "the ordinary pods to be back", v.findPeers)
 	v.reachable(t)
-	addrs := v.run(t, "ip "+v.family.ip+" -o addr show dev eth0 scope global")
-	if !strings.Contains(addrs, " "+v.addr.String()+"/") {
-		t.Errorf("the guest has the addresses %q; the API says %s", addrs, v.addr)
-	}
+	v.hasAddresses(t)
 }

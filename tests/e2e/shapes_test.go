@@ -133,7 +133,7 @@ func collect(t *testing.T, c *cluster.Cluster, name, namespace string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
-	dir := filepath.Join(fromTop(checkout.Dir(c.Dir), options.artifacts), options.layout, name)
+	dir := filepath.Join(fromTop(checkout.Dir(c.Dir), options.artifacts), options.layout+"-"+options.family, name)
 	if err := c.Collect(ctx, dir, namespace); err != nil {
 		t.Logf("collecting what can be known: %v", err)
 	}

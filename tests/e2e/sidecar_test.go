@@ -28,8 +28,10 @@ func (v *vm) testSidecarCrash(t *testing.T) {
 	})
 	v.waitReady(t, time.Minute)
 	v.untouched(t, before, up)
-	v.run(t, "kill -USR1 $(pidof udhcpc)")
-	within(t, 30*time.Second, "the new server to answer the guest", v.renewed)
+	for _, f := range v.families {
+		v.run(t, "kill -USR1 $(pidof "+dhcpClient[f]+")")
+		within(t, 30*time.Second, "the new server to answer the guest's "+dhcpClient[f], func(ctx context.Context) error { return v.renewed(ctx, f) })
+	}
 	v.untouched(t, before, up)
 }
 
@@ -44,11 +46,14 @@ func (v *vm) untouched(t *testing.T, before cluster.Pod, up float64) {
 	}
 }
 
+// dhcpClient is the guest's, which renews its lease when it gets a SIGUSR1.
+var dhcpClient = map[family]string{ipv4: "udhcpc", ipv6: "udhcpc6"}
+
 // renewed asks whether the server, which remembers nothing of its life before,
 // has given the guest its lease.
-func (v *vm) renewed(ctx context.Context) error {
+func (v *vm) renewed(ctx context.Context, f family) error {
 	st, err := v.status(ctx)
-	if err == nil && (st.Guest == nil || st.Guest.Message != "REQUEST" || st.Guest.Answer != "ACK") {
+	if err == nil && (st.Guest == nil || st.Guest.bound(f).IsZero()) {
 		err = fmt.Errorf("the server last had of the guest: %+v", st.Guest)
 	}
 	return err

@@ -13,11 +13,24 @@ import (
 type status struct {
 	Binding string   `json:"binding"`
 	Limits  []string `json:"limits"`
-	Guest   *struct {
-		Message string    `json:"message"`
-		Answer  string    `json:"answer"`
-		At      time.Time `json:"at"`
-	} `json:"guest"`
+	Guest   *guest   `json:"guest"`
+}
+
+// guest is what the server had of the guest since it was started.
+type guest struct {
+	Message     string    `json:"message"`
+	Answer      string    `json:"answer"`
+	At          time.Time `json:"at"`
+	BoundAt     time.Time `json:"boundAt"`
+	BoundIPv6At time.Time `json:"boundIPv6At"`
+}
+
+// bound is when it was last given its addresses of a family, if at all.
+func (g guest) bound(f family) time.Time {
+	if f == ipv6 {
+		return g.BoundIPv6At
+	}
+	return g.BoundAt
 }
 
 func parseStatus(text string) (status, error) {

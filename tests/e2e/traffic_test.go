@@ -17,10 +17,7 @@ import (
 // API says of its pod and what an ordinary pod on its node has.
 func (v *vm) testGuest(t *testing.T) {
 	near := v.near(v.pod.Spec.NodeName)
-	addrs := v.run(t, "ip "+v.family.ip+" -o addr show dev eth0 scope global")
-	if !slices.Contains(addresses(addrs), v.addr) {
-		t.Errorf("the guest has the addresses %q; the API says %s", addrs, v.addr)
-	}
+	v.hasAddresses(t)
 	mtu := strings.TrimSpace(v.run(t, "cat /sys/class/net/eth0/mtu"))
 	if want := v.mtu(t, near); mtu != want {
 		t.Errorf("the guest's MTU is %s; that of an ordinary pod %s", mtu, want)
@@ -31,11 +28,7 @@ func (v *vm) testGuest(t *testing.T) {
 	if name := strings.TrimSpace(v.run(t, "hostname")); name != "vm" {
 		t.Errorf("the guest calls itself %q; its pod is %q", name, "vm")
 	}
-	servers, search := resolver(v.run(t, "cat /etc/resolv.conf"))
-	wantServers, wantSearch := v.podResolver(t, near)
-	if !slices.Equal(servers, wantServers) || !slices.Equal(search, wantSearch) {
-		t.Errorf("the guest asks %q with search %q; an ordinary pod of its namespace would ask %q with search %q", servers, search, wantServers, wantSearch)
-	}
+	v.hasResolver(t, near)
 	within(t, 30*time.Second, "podwire's status to be well", func(ctx context.Context) error {
 		st, err := v.status(ctx)
 		if err == nil && st.Binding != options.binding {
@@ -43,6 +36,63 @@ func (v *vm) testGuest(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// hasAddresses has the guest have the addresses that the API says of its pod, and no
+// others, of each family; with IPv6, it has made sure that nobody else has them
+// (RFC 4862 section 5.4).
+func (v *vm) hasAddresses(t *testing.T) {
+	t.Helper()
+	for _, f := range v.families {
+		within(t, 30*time.Second, "the guest to have the pod's "+string(f)+" address", func(ctx context.Context) error {
+			out, err := v.guest(ctx, "ip "+f.ip()+" -o addr show dev eth0 scope global")
+			if err != nil {
+				return err
+			}
+			if have := addresses(out); !slices.Equal(have, []netip.Addr{v.addrs[f]}) || unusable.MatchString(out) {
+				return fmt.Errorf("the guest has the addresses %q; the API says %s", out, v.addrs[f])
+			}
+			return nil
+		})
+	}
+}
+
+// unusable is what ip says of an address that is not in use yet, or never will be.
+var unusable = regexp.MustCompile(`\b(tentative|dadfailed)\b`)
+
+// hasResolver has the guest ask those whom an ordinary pod of its namespace would
+// ask. Those of each family are in the pod's order; how the families follow each
+// other is the guest's affair, which hears of each by another protocol.
+func (v *vm) hasResolver(t *testing.T, near peer) {
+	t.Helper()
+	wantServers, wantSearch := v.podResolver(t, near)
+	wantServers = v.byFamily(wantServers)
+	within(t, 30*time.Second, "the guest to have the pod's DNS", func(ctx context.Context) error {
+		out, err := v.guest(ctx, "cat /etc/resolv.conf")
+		if err != nil {
+			return err
+		}
+		servers, search := resolver(out)
+		servers = v.byFamily(servers)
+		if !slices.Equal(servers, wantServers) || !slices.Equal(search, wantSearch) {
+			return fmt.Errorf("the guest asks %q with search %q; an ordinary pod of its namespace would ask %q with search %q",
+				servers, search, wantServers, wantSearch)
+		}
+		return nil
+	})
+}
+
+// byFamily returns the servers of each family that is tested.
+func (w *world) byFamily(servers []string) []string {
+	var sorted []string
+	for _, f := range w.families {
+		for _, server := range servers {
+			if addr, err := netip.ParseAddr(server); err == nil && f.has(addr) {
+				sorted = append(sorted, server)
+			}
+		}
+	}
+	return sorted
 }
 
 // mtu returns the MTU of an ordinary pod.
@@ -117,15 +167,15 @@ func (v *vm) testPodToVM(t *testing.T) {
 // with a ping.
 func (v *vm) reachable(t *testing.T) {
 	t.Helper()
-	for _, from := range v.both() {
-		within(t, 30*time.Second, "the guest to answer a pod on node "+from.node, func(ctx context.Context) error {
-			if err := v.greets(ctx, from, url(v.addr, 80, "/")); err != nil {
+	v.eachWay(func(f family, from peer) {
+		within(t, 30*time.Second, "the guest to answer over "+string(f)+" a pod on node "+from.node, func(ctx context.Context) error {
+			if err := v.greets(ctx, from, url(v.addrs[f], 80, "/")); err != nil {
 				return err
 			}
-			_, err := v.in(ctx, from, "ping", "-c", "1", "-W", "2", v.addr.String())
+			_, err := v.in(ctx, from, "ping", "-c", "1", "-W", "2", v.addrs[f].String())
 			return err
 		})
-	}
+	})
 }
 
 // both are an ordinary pod on the VM's node and one on another.
@@ -133,18 +183,28 @@ func (v *vm) both() []peer {
 	return []peer{v.near(v.pod.Spec.NodeName), v.far(v.pod.Spec.NodeName)}
 }
 
+// eachWay tries each family, with an ordinary pod on the VM's node and one on another.
+func (v *vm) eachWay(try func(family, peer)) {
+	for _, f := range v.families {
+		for _, p := range v.both() {
+			try(f, p)
+		}
+	}
+}
+
 // testVMToPod reaches from the guest a pod on its own node and one on another,
 // which both see the pod's address, and no other, as the guest's.
 func (v *vm) testVMToPod(t *testing.T) {
-	for _, to := range v.both() {
-		within(t, 30*time.Second, "the guest to reach a pod on node "+to.node, func(ctx context.Context) error {
-			out, err := v.guest(ctx, "timeout 10 wget -q -O - "+url(to.addr, 80, "/cgi-bin/who")+" && ping -q -c 1 -W 2 "+to.addr.String()+" >/dev/null")
+	v.eachWay(func(f family, to peer) {
+		within(t, 30*time.Second, "the guest to reach over "+string(f)+" a pod on node "+to.node, func(ctx context.Context) error {
+			addr := to.addrs[f]
+			out, err := v.guest(ctx, "timeout 10 wget -q -O - "+url(addr, 80, "/cgi-bin/who")+" && ping -q -c 1 -W 2 "+addr.String()+" >/dev/null")
 			if err != nil {
 				return err
 			}
-			return isPeer(out, to, v.addr)
+			return isPeer(out, to, v.addrs[f])
 		})
-	}
+	})
 }
 
 // isPeer asks whether an answer is that of a peer who saw who asked.
@@ -164,16 +224,16 @@ func isPeer(text string, p peer, saw netip.Addr) error {
 // and on another: packets of any size get there.
 func (v *vm) testBulk(t *testing.T) {
 	v.run(t, "[ -e /www/bulk ] || dd if=/dev/zero of=/www/bulk bs=1024 count=1024")
-	for _, p := range v.both() {
-		within(t, time.Minute, "a megabyte from the guest to a pod on node "+p.node, func(ctx context.Context) error {
-			got, err := v.size(ctx, p, url(v.addr, 80, "/bulk"))
+	v.eachWay(func(f family, p peer) {
+		within(t, time.Minute, "a megabyte from the guest over "+string(f)+" to a pod on node "+p.node, func(ctx context.Context) error {
+			got, err := v.size(ctx, p, url(v.addrs[f], 80, "/bulk"))
 			return isMegabyte(got, err)
 		})
-		within(t, time.Minute, "a megabyte to the guest from a pod on node "+p.node, func(ctx context.Context) error {
-			got, err := v.guest(ctx, "timeout 20 wget -q -O - "+url(p.addr, 80, "/bulk")+" | wc -c")
+		within(t, time.Minute, "a megabyte to the guest over "+string(f)+" from a pod on node "+p.node, func(ctx context.Context) error {
+			got, err := v.guest(ctx, "timeout 20 wget -q -O - "+url(p.addrs[f], 80, "/bulk")+" | wc -c")
 			return isMegabyte(strings.TrimSpace(got), err)
 		})
-	}
+	})
 }
 
 func isMegabyte(size string, err error) error {
@@ -186,30 +246,45 @@ func isMegabyte(size string, err error) error {
 // testService reaches from the guest all endpoints of a service by its address:
 // those on its own node and those on others.
 func (v *vm) testService(t *testing.T) {
-	within(t, time.Minute, "the guest to reach each endpoint of a service", func(ctx context.Context) error {
-		out, err := v.guest(ctx, "for i in 1 2 3 4 5 6 7 8 9 10; do timeout 10 wget -q -O - "+url(v.service, 80, "/cgi-bin/who")+" || exit; done")
-		if err != nil {
-			return err
-		}
-		for _, p := range v.both() {
-			if !strings.Contains(out, "peer on "+p.node+" ") {
-				return fmt.Errorf("ten requests did not reach node %q: %q", p.node, out)
+	for _, f := range v.families {
+		within(t, time.Minute, "the guest to reach each endpoint of a service over "+string(f), func(ctx context.Context) error {
+			out, err := v.guest(ctx, "for i in 1 2 3 4 5 6 7 8 9 10; do timeout 10 wget -q -O - "+url(v.service[f], 80, "/cgi-bin/who")+" || exit; done")
+			if err != nil {
+				return err
 			}
-		}
-		return nil
-	})
+			return v.sawAll(out)
+		})
+	}
 }
 
-// testDNS has the guest find a service by its full name, by one that takes the
-// search list, and by one that takes the part of it which is its namespace's own.
+// testDNS has the guest find services: by a name that takes the search list, and in
+// each family (so that the name has an A record, or an AAAA, and no other) by its full
+// name and by one that takes the part of the search list which is its namespace's own.
+// And each of the guest's servers, which may be of either family, answers it.
 func (v *vm) testDNS(t *testing.T) {
 	domain := v.domain(t)
 	v.apply(t, "services.yaml", map[string]string{"Namespace": v.namespace, "Peers": namespace, "Domain": domain})
-	for _, name := range []string{"peer." + namespace + ".svc." + domain, "peer." + namespace, "friend"} {
+	names := []string{"peer." + namespace}
+	for _, f := range v.families {
+		names = append(names, "peer-"+f.short()+"."+namespace+".svc."+domain, "friend-"+f.short())
+	}
+	for _, name := range names {
 		within(t, time.Minute, "the guest to find a service as "+name, func(ctx context.Context) error {
 			out, err := v.guest(ctx, "timeout 20 wget -q -O - http://"+name+"/cgi-bin/who")
 			if err == nil && !strings.HasPrefix(out, "peer on ") {
 				err = fmt.Errorf("%s says %q", name, out)
+			}
+			return err
+		})
+	}
+	servers, _ := resolver(v.run(t, "cat /etc/resolv.conf"))
+	for _, server := range v.byFamily(servers) {
+		within(t, time.Minute, "the guest's DNS server "+server+" to answer", func(ctx context.Context) error {
+			out, err := v.guest(ctx, "timeout 10 nslookup peer."+namespace+".svc."+domain+" "+server)
+			for _, f := range v.families {
+				if err == nil && !slices.Contains(strings.Fields(out), v.service[f].String()) {
+					err = fmt.Errorf("it knows no %s address %s: %q", f, v.service[f], out)
+				}
 			}
 			return err
 		})
@@ -228,7 +303,8 @@ func (v *vm) testAPIServer(t *testing.T) {
 	})
 }
 
-// testVMService reaches the guest by a service that selects its pod, from both nodes.
+// testVMService reaches the guest by a service that selects its pod, from both nodes:
+// by the service's name, and by its address of each family.
 func (v *vm) testVMService(t *testing.T) {
 	v.apply(t, "services.yaml", map[string]string{"Namespace": v.namespace, "Peers": namespace, "Domain": v.domain(t)})
 	within(t, 30*time.Second, "the VM to be its service's endpoint", func(ctx context.Context) error { return v.isEndpoint(ctx, true) })
@@ -237,13 +313,25 @@ func (v *vm) testVMService(t *testing.T) {
 			return v.greets(ctx, from, "http://vm."+v.namespace+"/")
 		})
 	}
+	service, err := v.serviceAddrs(t.Context(), v.namespace, "vm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.eachWay(func(f family, from peer) {
+		within(t, 30*time.Second, "the service to reach the VM over "+string(f)+" from node "+from.node, func(ctx context.Context) error {
+			return v.greets(ctx, from, url(service[f], 80, "/"))
+		})
+	})
 }
 
-// isEndpoint asks whether the VM is, or is not, what its service sends clients to.
+// isEndpoint asks whether the VM is, or is not, what its service sends clients to, in
+// each family.
 func (v *vm) isEndpoint(ctx context.Context, want bool) error {
-	addrs, err := v.cluster.Endpoints(ctx, v.namespace, "vm")
-	if err == nil && slices.Contains(addrs, v.addr) != want {
-		err = fmt.Errorf("the service's endpoints are %v; the VM's address is %s", addrs, v.addr)
+	endpoints, err := v.cluster.Endpoints(ctx, v.namespace, "vm")
+	for _, addr := range v.addrs {
+		if err == nil && slices.Contains(endpoints, addr) != want {
+			err = fmt.Errorf("the service's endpoints are %v; the VM's addresses are %v", endpoints, v.addrs)
+		}
 	}
 	return err
 }

@@ -26,7 +26,7 @@ func (w *world) testUninstall(t *testing.T) {
 	}
 	within(t, time.Minute, "a pod on the network without podwire", func(ctx context.Context) error {
 		_, err := w.cluster.Kubectl(ctx, "exec", "--namespace", namespace, after, "--",
-			busybox, "ping", "-c", "1", "-W", "1", w.peers[0].addr.String())
+			busybox, "ping", "-c", "1", "-W", "1", w.peers[0].addrs[w.families[0]].String())
 		return err
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +21,7 @@ type vm struct {
 	shape
 	namespace string
 	pod       cluster.Pod // as it was when it was last Ready
-	addr      netip.Addr
+	addrs     addrs
 }
 
 func newVM(w *world, s shape) *vm {
@@ -36,6 +35,9 @@ func (v *vm) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.waitReady(t, options.ready)
+	if n := restarts(v.pod, "vm"); n != 0 {
+		t.Errorf("the VM's container was restarted %d times before it was Ready", n)
+	}
 	if _, err := v.cluster.Kubectl(t.Context(), "label", "--namespace", v.namespace, "pod", "vm", "podwire-e2e=vm", "--overwrite"); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +87,7 @@ func (v *vm) waitReady(t *testing.T, limit time.Duration) {
 			return errors.New(pod.Why())
 		}
 		v.pod = pod
-		v.addr, err = v.family.addr(pod)
+		v.addrs, err = v.podAddrs(pod)
 		return err
 	})
 }
@@ -116,7 +118,7 @@ func restarts(pod cluster.Pod, container string) int {
 // is asked over its network, by an ordinary pod on its node.
 func (v *vm) guest(ctx context.Context, command string) (string, error) {
 	out, err := v.in(ctx, v.near(v.pod.Spec.NodeName), "timeout", "60", busybox, "wget", "-q", "-O", "-",
-		"--post-data", command, url(v.addr, 7777, "/cgi-bin/run"))
+		"--post-data", command, url(v.addrs[v.families[0]], 7777, "/cgi-bin/run"))
 	if err != nil {
 		return "", err
 	}
@@ -166,12 +168,15 @@ func (v *vm) greets(ctx context.Context, from peer, url string) error {
 	return nil
 }
 
-// isGreeting asks whether a text is what the guest serves.
+// isGreeting asks whether a text is what the guest serves: that names one of its
+// addresses.
 func (v *vm) isGreeting(text string) error {
-	if want := fmt.Sprintf("hello from vm at %s\n", v.addr); text != want {
-		return fmt.Errorf("the guest serves %q, not %q", text, want)
+	for _, addr := range v.addrs {
+		if text == fmt.Sprintf("hello from vm at %s\n", addr) {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("the guest serves %q; its addresses are %v", text, v.addrs)
 }
 
 // status asks podwire how the pod's network is.

@@ -29,20 +29,20 @@ const (
 
 // world is the cluster with an ordinary pod on each node, to which VMs talk.
 type world struct {
-	cluster *cluster.Cluster
-	dir     checkout.Dir
-	family  family
-	binding binding
-	peers   []peer
-	service netip.Addr // of the peers
-	enforced
+	cluster  *cluster.Cluster
+	dir      checkout.Dir
+	families []family
+	binding  binding
+	peers    []peer
+	service  addrs // of the peers
+	enforced map[family]enforced
 }
 
 // peer is an ordinary pod: a client, and a server that says who asked.
 type peer struct {
-	pod  string
-	node string
-	addr netip.Addr
+	pod   string
+	node  string
+	addrs addrs
 }
 
 // newWorld makes the world. It is deleted at the end of the test.
@@ -52,7 +52,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{cluster: newCluster(dir), dir: dir, family: families[options.family], binding: bindings[options.binding]}
+	w := &world{cluster: newCluster(dir), dir: dir, families: families[options.family], binding: bindings[options.binding]}
 	t.Cleanup(func() {
 		if t.Failed() {
 			collect(t, w.cluster, "world", namespace)
@@ -65,9 +65,10 @@ func newWorld(t *testing.T) *world {
 	w.apply(t, "peers.yaml", nil)
 	within(t, 2*time.Minute, "an ordinary pod on each node", w.findPeers)
 	within(t, time.Minute, "the peers' service", func(ctx context.Context) (err error) {
-		w.service, err = w.serviceAddr(ctx, namespace, "peer")
+		w.service, err = w.serviceAddrs(ctx, namespace, "peer")
 		return err
 	})
+	within(t, time.Minute, "the ordinary pods to reach each other", w.connected)
 	return w
 }
 
@@ -138,14 +139,14 @@ func (w *world) findPeers(ctx context.Context) error {
 	}
 	var peers []peer
 	for _, pod := range pods {
-		addr, err := w.family.addr(pod)
+		addrs, err := w.podAddrs(pod)
 		if err != nil {
 			return err
 		}
 		if !pod.Ready() {
 			return fmt.Errorf("pod %q: %s", pod.Name, pod.Why())
 		}
-		peers = append(peers, peer{pod: pod.Name, node: pod.Spec.NodeName, addr: addr})
+		peers = append(peers, peer{pod: pod.Name, node: pod.Spec.NodeName, addrs: addrs})
 	}
 	if len(peers) < 2 {
 		return fmt.Errorf("there are %d ordinary pods", len(peers))
@@ -163,26 +164,73 @@ func (w *world) far(node string) peer {
 	return w.peers[max(0, slices.IndexFunc(w.peers, func(p peer) bool { return p.node != node }))]
 }
 
-// serviceAddr returns the address of a service.
-func (w *world) serviceAddr(ctx context.Context, namespace, name string) (netip.Addr, error) {
-	out, err := w.cluster.Kubectl(ctx, "get", "--namespace", namespace, "service", name, "-o", "jsonpath={.spec.clusterIP}")
+// serviceAddrs returns the addresses of a service.
+func (w *world) serviceAddrs(ctx context.Context, namespace, name string) (addrs, error) {
+	out, err := w.cluster.Kubectl(ctx, "get", "--namespace", namespace, "service", name, "-o", "jsonpath={.spec.clusterIPs[*]}")
 	if err != nil {
-		return netip.Addr{}, err
+		return nil, err
 	}
-	return netip.ParseAddr(out)
+	var all []netip.Addr
+	for _, word := range strings.Fields(out) {
+		addr, err := netip.ParseAddr(word)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, addr)
+	}
+	return pick(all, w.families)
+}
+
+// connected asks whether the cluster gives ordinary pods what VMs are then tested
+// for: in each family they reach each other, with their own addresses, and their
+// service, by its address and by a name of that family alone.
+func (w *world) connected(ctx context.Context) error {
+	for _, f := range w.families {
+		for _, from := range w.peers {
+			for _, to := range w.peers {
+				out, err := w.fetch(ctx, from, url(to.addrs[f], 80, "/cgi-bin/who"))
+				if err == nil {
+					err = isPeer(out, to, from.addrs[f])
+				}
+				if err != nil {
+					return fmt.Errorf("%s from node %q to node %q: %w", f, from.node, to.node, err)
+				}
+			}
+			for _, at := range []string{url(w.service[f], 80, "/cgi-bin/who"), "http://peer-" + f.short() + "." + namespace + "/cgi-bin/who"} {
+				if _, err := w.fetch(ctx, from, at); err != nil {
+					return fmt.Errorf("%s from node %q: %w", at, from.node, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// sawAll asks whether the answers of a service were of all ordinary pods.
+func (w *world) sawAll(answers string) error {
+	for _, p := range w.peers {
+		if !strings.Contains(answers, "peer on "+p.node+" ") {
+			return fmt.Errorf("nobody on node %q has answered: %q", p.node, answers)
+		}
+	}
+	return nil
 }
 
 //go:embed testdata
 var testdata embed.FS
 
-// apply applies a file of testdata, in which .Family and the values of with are known.
+// apply applies a file of testdata, in which .Families, .FamilyPolicy (of a service of
+// all of them) and the values of with are known.
 func (w *world) apply(t *testing.T, file string, with map[string]string) {
 	t.Helper()
-	values := map[string]string{"Family": w.family.name, "Image": image, "Namespace": namespace}
+	values := map[string]any{"Families": w.families, "FamilyPolicy": "SingleStack", "Image": image, "Namespace": namespace}
+	if len(w.families) > 1 {
+		values["FamilyPolicy"] = "RequireDualStack"
+	}
 	for key, value := range with {
 		values[key] = value
 	}
-	text, err := template.ParseFS(testdata, "testdata/"+file)
+	text, err := template.New(file).Funcs(template.FuncMap{"short": family.short}).ParseFS(testdata, "testdata/"+file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,8 @@ func (c cluster) rules(node string) string {
 	}
 	return "add table inet podwire-netpol\ndelete table inet podwire-netpol\ntable inet podwire-netpol {\n" +
 		chains.String() + "\tchain forward {\n\t\ttype filter hook forward priority filter\n" +
-		"\t\tct state established,related accept\n" + jumps.String() + "\t}\n}\n"
+		"\t\tct state established,related accept\n" +
+		"\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n" + jumps.String() + "\t}\n}\n"
 }
 
 func (p pod) id() string { return p.Metadata.Namespace + "/" + p.Metadata.Name }

@@ -126,6 +126,15 @@ func TestPoliciesAddUp(t *testing.T) {
 	}
 }
 
+// On a bridge, a pod that may receive nothing would otherwise find no neighbour.
+func TestNeighbourDiscoveryPassesBeforeAnyPolicy(t *testing.T) {
+	rules := given(t, in("one", `{"podSelector": {}}`)).rules("n")
+	pass, jump := strings.Index(rules, "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"), strings.Index(rules, " jump ")
+	if pass < 0 || jump < pass {
+		t.Errorf("neighbour discovery passes at %d, a policy begins at %d in\n%s", pass, jump, rules)
+	}
+}
+
 func TestSelectorExpressions(t *testing.T) {
 	labels := map[string]string{"app": "a", "empty": ""}
 	tests := map[string]bool{
