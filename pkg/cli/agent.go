@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/podwire/podwire/pkg/config"
@@ -27,8 +29,6 @@ type Agent struct {
 	// outside says that this process is not in the pod: host name and resolv.conf
 	// are the node's, and are no business of the pod's.
 	outside bool
-
-	podNetworks map[string][]discover.Network // by the annotation's file, once it was read
 }
 
 // NewAgent returns an agent for the network namespace that the settings name.
@@ -84,7 +84,7 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	for _, w := range parsed {
 		warn("%s: %s", c.ResolvConf, w)
 	}
-	networks, err := a.networks(context.Background(), c.NetworkStatus)
+	networks, err := readNetworks(c.NetworkStatus)
 	if err != nil {
 		warn("the pod's networks are not known by their names: %v", err)
 	}
@@ -97,36 +97,43 @@ const networksPoll = 100 * time.Millisecond
 // networks are those of the pod's network-status annotation; none where nobody
 // said where it is. The kubelet fills the file some time after the pod began, so
 // an empty one is waited for.
-func (a *Agent) networks(ctx context.Context, path string) ([]discover.Network, error) {
-	if known, ok := a.podNetworks[path]; ok || path == "" {
-		return known, nil
-	}
+func (a *Agent) networks(ctx context.Context) ([]discover.Network, error) {
+	path := a.config.NetworkStatus
 	ctx, cancel := context.WithTimeout(ctx, a.config.Timeout)
 	defer cancel()
 	patience := time.AfterFunc(time.Second, func() { a.log.Info("waiting for the pod's network-status annotation", "path", path) })
 	defer patience.Stop()
 	for {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("reading the network-status annotation: %w", err)
-		}
-		networks, err := discover.ParseNetworks(text)
-		if err == nil {
-			a.podNetworks = map[string][]discover.Network{path: networks}
-		}
+		networks, err := readNetworks(path)
 		if !errors.Is(err, discover.ErrNoNetworks) {
 			return networks, err
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		case <-time.After(networksPoll):
 		}
 	}
 }
 
-// recorded returns the records of this namespace. A damaged one is an error, along
-// with the others: to pass it over would be to wire a pod twice.
+func readNetworks(path string) ([]discover.Network, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the network-status annotation: %w", err)
+	}
+	networks, err := discover.ParseNetworks(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return networks, nil
+}
+
+// recorded returns the records of this namespace, in the order of the VM's
+// interfaces. A damaged one is an error, along with the others: to pass it over
+// would be to wire a pod twice.
 func (a *Agent) recorded(id netstate.Identity) ([]record.Record, error) {
 	names, err := a.dir.List()
 	if err != nil {
@@ -141,7 +148,16 @@ func (a *Agent) recorded(id netstate.Identity) ([]record.Record, error) {
 			records = append(records, r)
 		}
 	}
+	slices.SortStableFunc(records, func(a, b record.Record) int {
+		return cmp.Or(cmp.Compare(a.Position, b.Position), cmp.Compare(madeAs(a), madeAs(b)))
+	})
 	return records, errors.Join(errs...)
+}
+
+// madeAs is the number of a record's pod interface.
+func madeAs(r record.Record) int {
+	link, _ := r.Snapshot.LinkByName(r.Interface.PodInterface)
+	return link.Index
 }
 
 // records returns those of the named interfaces, or where none is named of all

@@ -46,7 +46,7 @@ func prestartCommand() *cobra.Command {
 
 func serveCommand() *cobra.Command {
 	return command("serve", "serve the guest until SIGTERM",
-		"Answer the guest on its tap, until SIGTERM or teardown. It is ready when --ready-file exists,\nand \"podwire status\" says so. Killed and started again it answers the same.\n\nNeeds CAP_NET_RAW.",
+		"Answer the guest on its tap, until SIGTERM or teardown. It is ready when --ready-file exists,\nand \"podwire status\" says so. Killed and started again it answers the same.\n\nNeeds CAP_NET_RAW; where setup was told to relay DNS (--dns-forward), also CAP_NET_ADMIN and\n/dev/net/tun.",
 		[]config.Group{config.Serve},
 		func(ctx context.Context, _ *cobra.Command, a *Agent) error {
 			return a.Serve(ctx, kernel.NotifyReady)

@@ -95,7 +95,7 @@ func (f *forwarder) Run(ctx context.Context, toGuest func(frame []byte) error) e
 	return errors.Join(err, <-served)
 }
 
-// close closes a forwarder that did not run.
+// close closes what a forwarder opened that did not run.
 func (f *forwarder) close() {
 	if f == nil {
 		return

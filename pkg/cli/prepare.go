@@ -30,6 +30,8 @@ type job struct {
 	changed bool
 	// drift is what is not as the done steps made it.
 	drift []string
+	// unasked are the gateways that setup is going to ask for their MACs.
+	unasked []netip.Addr
 }
 
 // prepare works out, for each pod interface, what is to be done. It changes
@@ -55,8 +57,9 @@ func (a *Agent) current(ctx context.Context) ([]job, error) {
 }
 
 type (
-	// learn adds to the snapshot what is needed to plan a link that is not wired.
-	learn func(context.Context, netstate.Snapshot, string) (netstate.Snapshot, error)
+	// learn makes a snapshot complete for a link that is not wired, and says whether
+	// its gateways were asked for their MACs.
+	learn func(context.Context, netstate.Snapshot, string) (s netstate.Snapshot, asked bool, err error)
 	// replan makes the job of an interface that has a record.
 	replan func(netstate.Snapshot, record.Record) (job, error)
 )
@@ -81,10 +84,7 @@ func (a *Agent) each(ctx context.Context, learn learn, again replan) ([]job, err
 			j, err = again(snapshot, r)
 		case err == nil || notExist(err):
 			// A state of another namespace was never done to this one.
-			var s netstate.Snapshot
-			if s, err = learn(ctx, snapshot, name); err == nil {
-				j, err = a.fresh(s, name, a.config)
-			}
+			j, err = a.learned(ctx, learn, snapshot, name)
 		}
 		if err != nil {
 			return nil, err
@@ -92,6 +92,19 @@ func (a *Agent) each(ctx context.Context, learn learn, again replan) ([]job, err
 		jobs = append(jobs, j)
 	}
 	return jobs, nil
+}
+
+// learned makes the job of an interface that podwire has not touched.
+func (a *Agent) learned(ctx context.Context, learn learn, s netstate.Snapshot, name string) (job, error) {
+	s, asked, err := learn(ctx, s, name)
+	if err != nil {
+		return job{}, err
+	}
+	j, err := a.fresh(s, name, a.config, asked)
+	if link, ok := s.LinkByName(name); ok && !asked {
+		j.unasked = discover.Unresolved(s, link)
+	}
+	return j, err
 }
 
 // interfaces are the names of those to work on, in the order of the VM's own.
@@ -121,7 +134,7 @@ func (a *Agent) interfaces(ctx context.Context, s netstate.Snapshot) ([]string, 
 }
 
 func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []string) ([]string, error) {
-	networks, err := a.networks(ctx, a.config.NetworkStatus)
+	networks, err := a.networks(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -135,8 +148,9 @@ func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []
 // asSeen adds what is known beside the snapshot: the MACs of gateways, and the
 // routes of the pod's other interfaces, which are gone from the kernel where these
 // are wired, and tell which interface is the primary one.
-func (a *Agent) asSeen(ctx context.Context, s netstate.Snapshot, name string) (netstate.Snapshot, error) {
-	return a.learn(ctx, s, name, a.kernel.Resolved)
+func (a *Agent) asSeen(ctx context.Context, s netstate.Snapshot, name string) (_ netstate.Snapshot, asked bool, err error) {
+	s, err = a.learn(ctx, s, name, a.kernel.Resolved)
+	return s, false, err
 }
 
 // askTime is how long a gateway has to say its MAC: the three tries of RFC 4861
@@ -145,14 +159,15 @@ const askTime = 3500 * time.Millisecond
 
 // askGateways is asSeen, and asks for the MACs that are not known, while the pod
 // can.
-func (a *Agent) askGateways(ctx context.Context, s netstate.Snapshot, name string) (netstate.Snapshot, error) {
+func (a *Agent) askGateways(ctx context.Context, s netstate.Snapshot, name string) (_ netstate.Snapshot, asked bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	patience := time.AfterFunc(time.Second, func() {
 		a.log.Info("waiting for the gateways of the pod to say their MAC", "link", name)
 	})
 	defer patience.Stop()
-	return a.learn(ctx, s, name, a.kernel.Resolve)
+	s, err = a.learn(ctx, s, name, a.kernel.Resolve)
+	return s, true, err
 }
 
 func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
@@ -187,15 +202,18 @@ func (a *Agent) withRoutesOfOthers(s netstate.Snapshot) (netstate.Snapshot, erro
 	}
 	s.Routes = slices.Clone(s.Routes)
 	for _, r := range records {
-		if was, ok := r.Snapshot.LinkByName(r.Interface.PodInterface); ok && r.Phase == record.Applied {
+		// Of one that was cut off they may be gone as well; it does no harm to have
+		// them twice.
+		if was, ok := r.Snapshot.LinkByName(r.Interface.PodInterface); ok {
 			s.Routes = append(s.Routes, r.Snapshot.RoutesOf(was.Index)...)
 		}
 	}
 	return s, nil
 }
 
-// fresh plans an interface that podwire has not touched.
-func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, error) {
+// fresh plans an interface from what it was before podwire touched it. asked says
+// that its gateways have been asked for their MACs: then silence is worth a warning.
+func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config, asked bool) (job, error) {
 	links, err := discover.Interfaces(s, []string{name})
 	if err != nil {
 		return job{}, err
@@ -205,6 +223,7 @@ func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config) (job, e
 	if !a.outside {
 		host, warnings = a.host(c)
 	}
+	host.Unasked = !asked
 	found, err := discover.Discover(s, links[0], host, c)
 	if err != nil {
 		return job{}, err
@@ -229,17 +248,36 @@ func (a *Agent) complete(r record.Record) (record.Record, error) {
 	if !r.HostUnknown || a.outside {
 		return r, nil
 	}
-	j, err := a.fresh(r.Snapshot, r.Interface.PodInterface, a.config.Over(r.Config))
+	j, err := a.underWiring(r)
 	if err != nil {
 		return r, err
 	}
-	if j.record.Interface != r.Interface {
-		return r, errOtherWiring(r.Interface.PodInterface)
-	}
-	server := r.Lease.Server // which the filters of the wiring are for
 	r.Lease, r.Warnings = j.record.Lease, j.record.Warnings
-	r.Lease.Server = server
 	return r, nil
+}
+
+// underWiring plans an interface anew whose wiring stays as it was recorded: what its
+// filters are for, the guest is told as before. An older podwire's know no IPv6.
+func (a *Agent) underWiring(r record.Record) (job, error) {
+	name, c := r.Interface.PodInterface, a.config.Over(r.Config)
+	if c.DNSForward != r.Config.DNSForward {
+		return job{}, fmt.Errorf("--dns-forward: %w", errOtherWiring(name))
+	}
+	// Which interface is the primary one may have looked otherwise from outside.
+	c.DNSForward = len(r.Lease.Server.DNS) > 0
+	j, err := a.fresh(r.Snapshot, name, c, true)
+	if err != nil {
+		return j, err
+	}
+	if j.record.Interface != r.Interface {
+		return j, errOtherWiring(name)
+	}
+	j.record.Config.DNSForward = r.Config.DNSForward
+	j.record.Lease.Server = r.Lease.Server
+	if !r.Lease.Server.LinkLocal.IsValid() {
+		j.record.Lease.Routers = nil
+	}
+	return j, nil
 }
 
 // errOtherWiring refuses settings that would change what is wired.
@@ -256,12 +294,20 @@ func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
 	if err := sameLink(now, r); err != nil {
 		return job{}, err
 	}
-	j, err := a.fresh(r.Snapshot, name, a.config.Over(r.Config))
+	j, err := a.fresh(r.Snapshot, name, a.config.Over(r.Config), true)
 	if err != nil {
 		return job{}, err
 	}
-	if j.record.Interface != r.Interface || j.record.Steps.String() != r.Steps.String() {
-		return job{}, errOtherWiring(name)
+	if !sameWiring(j.record, r) {
+		// Where today's settings change nothing, another release has wired it, and
+		// it stays as that has made it.
+		as, err := a.fresh(r.Snapshot, name, r.Config, true)
+		if err != nil || !sameWiring(j.record, as.record) {
+			return job{}, errOtherWiring(name)
+		}
+		if j, err = a.underWiring(r); err != nil {
+			return job{}, err
+		}
 	}
 	// The recorded steps are what was done, so they stay to the letter.
 	j.record.Steps, j.record.Phase = r.Steps, r.Phase
@@ -271,6 +317,10 @@ func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
 		j.drift = apply.Check(r.Steps, now)
 	}
 	return j, nil
+}
+
+func sameWiring(a, b record.Record) bool {
+	return a.Interface == b.Interface && a.Steps.String() == b.Steps.String()
 }
 
 // sameLink makes sure that the pod interface is still the one that was wired: the
@@ -299,6 +349,9 @@ func (j job) remarks() []string {
 	var out []string
 	for _, w := range j.record.Warnings {
 		out = append(out, "warning: "+w)
+	}
+	for _, gateway := range j.unasked {
+		out = append(out, fmt.Sprintf("the gateway %s is to be asked for its MAC first", gateway))
 	}
 	switch {
 	case j.done && len(j.drift) > 0:

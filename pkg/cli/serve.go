@@ -54,6 +54,9 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	}
 	// One without addresses is joined to its network, and told nothing.
 	records = slices.DeleteFunc(records, func(r record.Record) bool { return !r.Lease.Served() })
+	if len(names) == 0 {
+		records = a.leftOver(ctx, records)
+	}
 	services, err := a.openServices(ctx, records)
 	if err != nil {
 		return err
@@ -66,12 +69,13 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err := a.startServices(services); err != nil {
 		return err
 	}
+	// Before the file, on which whoever waits for it asks for the status.
+	for _, s := range services {
+		s.ready.Store(true)
+	}
 	if err := a.markReady(); err != nil {
 		stopServices(services)
 		return errors.Join(append([]error{err}, waitServices(services)...)...)
-	}
-	for _, s := range services {
-		s.ready.Store(true)
 	}
 	ready()
 	for _, s := range services {
@@ -80,8 +84,26 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if len(services) == 0 {
 		a.log.Info("no interface of this pod has an address: there is nothing to serve")
 		<-ctx.Done()
+		return a.unmarkReady()
 	}
 	return errors.Join(waitServices(services)...)
+}
+
+// leftOver are those that no other server answers for: an interface that came later
+// is served beside it. Where there is none, all are, and to serve them says so.
+func (a *Agent) leftOver(ctx context.Context, records []record.Record) []record.Record {
+	var left []record.Record
+	for _, r := range records {
+		if _, up := a.serving(ctx, r); up {
+			a.log.Info("another server answers already", "link", r.Interface.PodInterface)
+		} else {
+			left = append(left, r)
+		}
+	}
+	if len(left) == 0 {
+		return records
+	}
+	return left
 }
 
 // service is the server of one interface, with the socket it is spoken to on.
@@ -94,6 +116,7 @@ type service struct {
 	ctx     context.Context // of the server; its end ends the service
 	stop    context.CancelFunc
 	ready   atomic.Bool   // it may be relied on
+	asked   atomic.Bool   // to stop
 	open    chan struct{} // closed when the tap is open
 	done    chan struct{} // closed when the server answers no more
 	err     error         // why it ended; set before done is closed
@@ -143,24 +166,24 @@ func (a *Agent) openService(ctx context.Context, r record.Record) (*service, err
 			a.log.Warn(w, "link", s.name)
 		}
 	}
-	options := a.serverOptions(r)
+	// First, since it says where another server is there.
 	var err error
-	if len(r.Lease.Server.DNS) > 0 {
-		if s.dns, err = a.openDNS(s.ctx, r); err != nil {
-			s.stop()
-			return nil, fmt.Errorf("%q: %w", s.name, err)
-		}
-		options.DNS = s.dns
-	}
-	s.server = serve.New(options)
 	s.control, err = serve.Listen(a.dir.Socket(s.name), a.log, func(op serve.Op) (*serve.Status, error) {
 		return a.control(s, op)
 	})
 	if err != nil {
 		s.stop()
-		s.dns.close()
 		return nil, fmt.Errorf("%q: %w", s.name, err)
 	}
+	options := a.serverOptions(r)
+	if len(r.Lease.Server.DNS) > 0 {
+		if s.dns, err = a.openDNS(s.ctx, r); err != nil {
+			abandonServices([]*service{s})
+			return nil, fmt.Errorf("%q: %w", s.name, err)
+		}
+		options.DNS = s.dns
+	}
+	s.server = serve.New(options)
 	return s, nil
 }
 
@@ -196,6 +219,7 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 		s.dns.setUpstream(r.Lease)
 		a.log.Info("the lease was read again", "link", s.name)
 	case serve.OpStop:
+		s.asked.Store(true)
 		s.stop()
 		<-s.done
 		// Gone before the answer, so that it cannot be a successor's.
@@ -212,13 +236,20 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 // startServices returns when all taps are open, or when one could not be opened
 // and all have ended.
 func (a *Agent) startServices(services []*service) error {
+	var left atomic.Int32
+	left.Store(int32(len(services)))
 	for _, s := range services {
 		s.all.Go(func() { s.control.Serve(s.ctx) })
 		s.all.Go(func() {
 			defer close(s.done)
 			defer s.stop()
 			err := s.server.Run(s.ctx, func() { close(s.open) })
-			s.err = errors.Join(err, a.unmarkReady())
+			s.dns.close() // which has not run where the tap could not be opened
+			// One that was asked to stop is not needed any more: the others are ready.
+			if last := left.Add(-1) == 0; last || !s.asked.Load() {
+				err = errors.Join(err, a.unmarkReady())
+			}
+			s.err = err
 		})
 	}
 	for _, s := range services {

@@ -50,7 +50,8 @@ func (a *Agent) setup(ctx context.Context) ([]Wired, error) {
 		return nil, err
 	}
 	var wired []Wired
-	for _, j := range jobs {
+	for i, j := range jobs {
+		j.record.Position = i
 		r, err := a.setupOne(ctx, j)
 		if err != nil {
 			return nil, a.takeBack(ctx, wired, err)

@@ -17,6 +17,9 @@ type Host struct {
 	Hostname   string
 	ResolvConf resolvconf.Config
 	Networks   []Network // of the pod's network-status annotation, where it is known
+	// Unasked says that nobody has asked the pod's gateways for their MACs yet, so
+	// that one which is not known is nothing to warn of.
+	Unasked bool
 }
 
 // Found is a pod interface and what its guest is to be told.
@@ -35,7 +38,7 @@ const leastMTU = 68
 func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Config) (Found, error) {
 	d := discovery{
 		snapshot: s, link: link, networks: host.Networks, alone: !c.All && len(c.Interfaces) <= 1,
-		told: slices.Concat(host.ResolvConf.Nameservers, c.DNS, c.NTP),
+		unasked: host.Unasked, told: slices.Concat(host.ResolvConf.Nameservers, c.DNS, c.NTP),
 	}
 	for _, n := range host.Networks {
 		if n.Interface == link.Name {
@@ -65,6 +68,7 @@ type discovery struct {
 	link     netstate.Link
 	networks []Network
 	network  Network                   // the link's
+	unasked  bool                      // the pod's gateways were not asked for their MACs
 	alone    bool                      // nobody spoke of other interfaces
 	told     []netip.Addr              // addresses that the guest may be told, whatever else is
 	standIns map[netip.Addr]netip.Addr // IPv4 gateways made up for IPv6 ones
@@ -124,6 +128,9 @@ func (d *discovery) addrs() []netip.Prefix {
 		if a.Flags&netstate.AddrDADFailed != 0 {
 			d.warn("address %s of %q is a duplicate of another host's: left out", a.Prefix, d.link.Name)
 			continue
+		}
+		if a.ValidLft != netstate.Forever {
+			d.warn("address %s of %q runs out in %d s unless the network renews it, and the guest is told that it lasts", a.Prefix, d.link.Name, a.ValidLft)
 		}
 		p := a.Prefix
 		if !p.IsSingleIP() && !d.onLink(p.Masked()) {

@@ -127,12 +127,18 @@ func TestRoutes(t *testing.T) {
 		},
 		{
 			name: "what cannot be told is named and stops nothing",
-			in: shapes.With(base, shapes.Route("0.0.0.0/0", "10.244.1.1"), inet6,
+			in: shapes.With(base, shapes.Route("0.0.0.0/0", "10.244.1.1"),
 				ofType(shapes.Route("10.66.0.0/16", ""), netstate.TypeBlackhole),
 				ofType(shapes.Route("10.67.0.0/16", ""), netstate.TypeUnreachable),
 				ofType(shapes.Route("10.68.0.0/16", ""), netstate.TypeProhibit)),
 			want: []string{"0.0.0.0/0 10.244.1.1"},
-			warn: []string{"other family", "blackhole", "unreachable", "prohibit"},
+			warn: []string{"blackhole", "unreachable", "prohibit"},
+		},
+		{
+			name: "a gateway of the other family that keeps silent has a stand-in, too",
+			in:   shapes.With(base, inet6),
+			want: []string{"169.254.75.2/32", "10.9.0.0/16 169.254.75.2"},
+			warn: []string{"has not said its MAC"},
 		},
 		{
 			name: "policy rules are named",

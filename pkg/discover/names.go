@@ -83,6 +83,9 @@ func (d *discovery) nameservers(l *lease.Lease, host Host, c config.Config) {
 		d.forward(l)
 		return
 	}
+	if c.DNSForward && d.alone {
+		d.warn("%q is not the pod's primary interface, which alone has its DNS relayed (--dns-forward)", d.link.Name)
+	}
 	l.DNS = slices.DeleteFunc(slices.Clone(l.DNS), func(ns netip.Addr) bool {
 		if ns.IsLoopback() {
 			d.warn("nameserver %s is inside the pod, where the guest cannot reach it: left out; "+
@@ -95,24 +98,45 @@ func (d *discovery) nameservers(l *lease.Lease, host Host, c config.Config) {
 	}
 }
 
-// forward makes podwire the guest's nameserver, in each family that the guest has.
+// forward makes podwire a nameserver of the guest's, in each family that the guest
+// has, before those that the guest reaches by itself. These are not relayed to: the
+// pod that would ask them has given up its addresses.
 func (d *discovery) forward(l *lease.Lease) {
-	l.Upstream = l.DNS
-	if len(l.Upstream) == 0 {
-		d.warn("there is no nameserver to relay the guest's questions to; give one with --dns")
-	}
 	if _, ok := l.IPv4(); ok {
 		l.Server.DNS = append(l.Server.DNS, l.Server.ID)
 	}
 	if len(l.AddrsOf(false)) > 0 {
 		l.Server.DNS = append(l.Server.DNS, forwarder6(l.Server.MAC))
 	}
-	l.DNS = l.Server.DNS
+	var direct []netip.Addr
+	for _, ns := range l.DNS {
+		if ns.IsLoopback() || d.byOther(ns) {
+			l.Upstream = append(l.Upstream, ns)
+		} else {
+			direct = append(direct, ns)
+		}
+	}
+	switch {
+	case len(l.Upstream) > 0:
+		l.DNS = slices.Concat(l.Server.DNS, direct)
+	case len(direct) > 0:
+		l.DNS = direct
+		d.warn("there is no nameserver inside the pod: nothing is relayed, and the guest is told of those that it reaches by itself")
+	default:
+		l.DNS = l.Server.DNS
+		d.warn("there is no nameserver to relay the guest's questions to; give one with --dns")
+	}
 	for _, addr := range slices.Backward(l.Server.DNS) {
 		// On the link, so that it is asked for there also by a guest without a
 		// default route.
 		l.Routes = slices.Insert(l.Routes, 0, lease.Route{Dst: netip.PrefixFrom(addr, addr.BitLen())})
 	}
+}
+
+// byOther reports whether the pod reaches an address by another of its interfaces.
+func (d *discovery) byOther(addr netip.Addr) bool {
+	r, found := d.routeTo(addr)
+	return found && !r.Uses(d.link.Index)
 }
 
 // forwarder6 is a unique local address (RFC 4193) that is made of the server's
@@ -153,7 +177,7 @@ func (d *discovery) routeTo(addr netip.Addr) (best netstate.Route, found bool) {
 }
 
 // primary reports whether this is the interface of the pod's default network: the
-// one that the pod's annotation says, else that of the default route, else any.
+// one that the pod's annotation says, else that of the default route, else the first.
 func (d *discovery) primary() bool {
 	for _, n := range d.networks {
 		if n.Default {
@@ -165,5 +189,20 @@ func (d *discovery) primary() bool {
 			return link.Index == d.link.Index
 		}
 	}
-	return true
+	return d.alone || d.link.Index == firstLink(d.snapshot)
+}
+
+// firstLink is the number of the interface that was made first, of those by which
+// the pod has a way anywhere. The routes of one that is wired are in the snapshot
+// also where its addresses are gone.
+func firstLink(s netstate.Snapshot) int {
+	first := 0
+	for _, r := range s.Routes {
+		l, ok := s.LinkByIndex(r.Link)
+		local := r.Table != netstate.TableMain || r.Type != netstate.TypeUnicast || r.Dst.Addr().IsLinkLocalUnicast() || r.Dst.Addr().IsMulticast()
+		if ok && !l.Loopback && !local && (first == 0 || r.Link < first) {
+			first = r.Link
+		}
+	}
+	return first
 }

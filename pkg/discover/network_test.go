@@ -195,7 +195,9 @@ func TestForwardedDNS(t *testing.T) {
 		name          string
 		in            netstate.Snapshot
 		nameservers   []string
+		dnsFlag       string // --dns
 		dns, upstream []string
+		server        []string // where it is not dns
 		routes        []string
 		warn          string
 	}{
@@ -206,12 +208,24 @@ func TestForwardedDNS(t *testing.T) {
 		},
 		{
 			name: "both families", in: shapes.Dual(), nameservers: []string{"127.0.0.11", "10.96.0.10"},
-			dns: []string{"169.254.75.1", "fd25:925d:bc6b::35"}, upstream: []string{"127.0.0.11", "10.96.0.10"},
+			dns: []string{"169.254.75.1", "fd25:925d:bc6b::35", "10.96.0.10"}, upstream: []string{"127.0.0.11"},
+			server: []string{"169.254.75.1", "fd25:925d:bc6b::35"},
 			routes: []string{"169.254.75.1/32", "fd25:925d:bc6b::35/128", "0.0.0.0/0 10.244.1.1", "::/0 fd00:10:244:1::1"},
 		},
 		{
 			name: "nobody to ask", in: shapes.Bridge(),
 			dns: []string{"169.254.75.1"}, routes: []string{"169.254.75.1/32", "0.0.0.0/0 10.244.1.1"}, warn: "no nameserver to relay",
+		},
+		{
+			// The relay, which asks from a pod without addresses, would not reach it.
+			name: "what the guest reaches by itself is told to it", in: shapes.Bridge(), nameservers: []string{"10.96.0.10"},
+			dns: []string{"10.96.0.10"}, server: []string{"169.254.75.1"},
+			routes: []string{"169.254.75.1/32", "0.0.0.0/0 10.244.1.1"}, warn: "nothing is relayed",
+		},
+		{
+			name: "what another interface reaches is relayed", in: two(), dnsFlag: "192.168.5.53",
+			dns: []string{"169.254.75.1"}, upstream: []string{"192.168.5.53"},
+			routes: []string{"169.254.75.1/32", "0.0.0.0/0 10.244.1.1"},
 		},
 	}
 	for _, tt := range tests {
@@ -221,6 +235,12 @@ func TestForwardedDNS(t *testing.T) {
 			host := Host{Hostname: "vm-0"}
 			for _, ns := range tt.nameservers {
 				host.ResolvConf.Nameservers = append(host.ResolvConf.Nameservers, netip.MustParseAddr(ns))
+			}
+			if tt.dnsFlag != "" {
+				c.DNS = []netip.Addr{netip.MustParseAddr(tt.dnsFlag)}
+			}
+			if tt.server == nil {
+				tt.server = tt.dns
 			}
 			found := discoverEth0(t, tt.in, host, c)
 			l := found.Lease
@@ -235,7 +255,7 @@ func TestForwardedDNS(t *testing.T) {
 				want, got []string
 			}{
 				{"nameservers", tt.dns, texts(l.DNS)},
-				{"server", tt.dns, texts(l.Server.DNS)},
+				{"server", tt.server, texts(l.Server.DNS)},
 				{"upstream", tt.upstream, texts(l.Upstream)},
 				{"routes", tt.routes, routesText(found)},
 			} {
@@ -247,5 +267,52 @@ func TestForwardedDNS(t *testing.T) {
 				t.Errorf("warnings %q, want %q", found.Warnings, tt.warn)
 			}
 		})
+	}
+}
+
+// TestOneInterfaceIsThePrimaryOne has a pod without a default route: two that both
+// took the pod's nameservers would both relay at the same address.
+func TestOneInterfaceIsThePrimaryOne(t *testing.T) {
+	s := two()
+	s.Routes = slices.DeleteFunc(slices.Clone(s.Routes), netstate.Route.Default)
+	s.Addrs = slices.DeleteFunc(slices.Clone(s.Addrs), func(a netstate.Addr) bool { return a.Link == shapes.Index }) // wired
+	host := Host{Hostname: "vm-0"}
+	host.ResolvConf.Nameservers = []netip.Addr{netip.MustParseAddr("127.0.0.11")}
+	for _, tt := range []struct {
+		name  string
+		link  string
+		alone bool
+		want  bool
+	}{
+		{"the first", "eth0", false, true},
+		{"not the second", "net1", false, false},
+		{"but where nobody spoke of others", "net1", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := config.Default()
+			c.DNSForward, c.All = true, !tt.alone
+			link, _ := s.LinkByName(tt.link)
+			found, err := Discover(s, link, host, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(found.Lease.Upstream) > 0; got != tt.want {
+				t.Errorf("upstream %v", found.Lease.Upstream)
+			}
+		})
+	}
+}
+
+func TestRelayIsForThePrimaryInterfaceAlone(t *testing.T) {
+	s := two()
+	link, _ := s.LinkByName("net1")
+	c := config.Default()
+	c.DNSForward, c.Interfaces = true, []string{"net1"}
+	found, err := Discover(s, link, Host{Hostname: "vm-0"}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found.Lease.Server.DNS) > 0 || !strings.Contains(strings.Join(found.Warnings, "\n"), "not the pod's primary interface") {
+		t.Errorf("relay %v, warnings %q", found.Lease.Server.DNS, found.Warnings)
 	}
 }

@@ -52,10 +52,7 @@ func (d *discovery) routers(l *lease.Lease) {
 		if r.OnLink() || isGateway(*l, r.Via) {
 			continue
 		}
-		addr, ok := d.advertiser(l, r)
-		if !ok {
-			continue
-		}
+		addr := d.advertiser(l, r)
 		i := slices.IndexFunc(l.Routers, func(o lease.Router) bool { return o.Addr == addr })
 		if i < 0 {
 			i = len(l.Routers)
@@ -92,23 +89,23 @@ func isGateway(l lease.Lease, via netip.Addr) bool {
 
 // advertiser returns the link-local address that a guest is to take for a
 // route's gateway. A global one has a stand-in: the address that its MAC would
-// make by itself, which podwire answers for, and very likely the gateway too.
-func (d *discovery) advertiser(l *lease.Lease, r lease.Route) (netip.Addr, bool) {
+// make by itself, which podwire answers for, and very likely the gateway too. One
+// that keeps silent has a stand-in without a MAC, until the server has heard it.
+func (d *discovery) advertiser(l *lease.Lease, r lease.Route) netip.Addr {
 	if r.Via.IsLinkLocalUnicast() {
-		return r.Via, true
+		return r.Via
 	}
 	mac, known := macOf(d.snapshot, d.link, r.Via)
-	if !known {
-		d.warn("the gateway %s of %s has not said its MAC, without which the guest cannot be told of it: left out; "+
-			"setup asks for it", r.Via, dstName(r.Dst))
-		return netip.Addr{}, false
-	}
 	standIn := mac.LinkLocal()
+	if !known {
+		d.silent(r.Via, dstName(r.Dst))
+		standIn = d.link.MAC.Derive("gateway " + r.Via.String()).LinkLocal()
+	}
 	isReal := slices.ContainsFunc(l.Routes, func(o lease.Route) bool { return o.Via == standIn })
 	if !isReal {
 		standFor(l, standIn, r.Via, mac)
 	}
-	return standIn, true
+	return standIn
 }
 
 // inet6Gateway returns an IPv4 gateway that stands in for the IPv6 one of a route,
@@ -121,14 +118,34 @@ func (d *discovery) inet6Gateway(r netstate.Route, via netip.Addr) (netip.Addr, 
 		return standIn, true
 	}
 	if _, known := macOf(d.snapshot, d.link, via); !known {
-		return netip.Addr{}, false
+		d.silent(via, dstName(r.Dst))
 	}
-	standIn := d.spare(2) // the first is the server's
+	standIn := d.spare(d.firstStandIn())
 	if d.standIns == nil {
 		d.standIns = map[netip.Addr]netip.Addr{}
 	}
 	d.standIns[via] = standIn
 	return standIn, true
+}
+
+// firstStandIn is where an interface's stand-ins begin, behind the server's address.
+// No two interfaces begin at the same: a guest would take the gateways of one for
+// those of the other.
+func (d *discovery) firstStandIn() int {
+	before := 0
+	for _, l := range d.snapshot.Links {
+		if !l.Loopback && l.Index < d.link.Index {
+			before++
+		}
+	}
+	return 2 + 8*(before%30)
+}
+
+func (d *discovery) silent(gateway netip.Addr, dst string) {
+	if d.unasked {
+		return
+	}
+	d.warn("the gateway %s of %s has not said its MAC: the guest reaches it as soon as it does, by podwire serve", gateway, dst)
 }
 
 // answerForStandIns has podwire answer for the IPv4 gateways that it made up.

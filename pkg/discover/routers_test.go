@@ -41,6 +41,7 @@ func routersText(l lease.Lease) []string {
 
 func TestRouters(t *testing.T) {
 	own := shapes.MAC.Derive("server").LinkLocal().String()
+	silent := shapes.MAC.Derive("gateway " + global).LinkLocal().String()
 	multipath := shapes.Route("::/0", "")
 	multipath.Link = 0
 	multipath.NextHops = []netstate.NextHop{
@@ -66,10 +67,11 @@ func TestRouters(t *testing.T) {
 			standFor: []string{standIn + " " + global},
 		},
 		{
-			name: "one that did not answer is named and left out",
-			in:   pod6(shapes.Route("::/0", global)),
-			want: []string{own},
-			warn: "the gateway " + global + " of default has not said its MAC",
+			name:     "one that did not answer is named, and has one without a MAC",
+			in:       pod6(shapes.Route("::/0", global)),
+			want:     []string{silent + " " + global},
+			standFor: []string{silent + " " + global},
+			warn:     "the gateway " + global + " of default has not said its MAC",
 		},
 		{
 			name: "no gateway: podwire advertises what there is",
@@ -119,7 +121,7 @@ func TestRouters(t *testing.T) {
 			var standFor []string
 			for _, n := range found.Lease.Neighbors {
 				standFor = append(standFor, n.Addr.String()+" "+n.StandsFor.String())
-				if n.MAC != shapes.GatewayMAC {
+				if known := n.Addr.String() != silent; known && n.MAC != shapes.GatewayMAC || !known && !n.MAC.IsZero() {
 					t.Errorf("%s has the MAC %s", n.Addr, n.MAC)
 				}
 			}
@@ -176,6 +178,54 @@ func TestIPv4GatewayOfTheOtherFamily(t *testing.T) {
 	}
 	if found.Lease.Server.ID != netip.MustParseAddr("169.254.75.1") || len(found.Warnings) > 0 {
 		t.Errorf("server %v, warnings %q", found.Lease.Server, found.Warnings)
+	}
+}
+
+// TestIPv4GatewayOfTheOtherFamilyThatIsSilent has its stand-in all the same.
+func TestIPv4GatewayOfTheOtherFamilyThatIsSilent(t *testing.T) {
+	s := shapes.With(shapes.Pod("10.9.0.7/32"), shapes.Route("10.8.0.0/16", "fe80::1"), shapes.Route("0.0.0.0/0", "fe80::1"))
+	found := discoverEth0(t, s, cluster(), config.Default())
+	neighbors := []lease.Neighbor{{Addr: netip.MustParseAddr("169.254.75.2"), StandsFor: netip.MustParseAddr("fe80::1")}}
+	if diff := cmp.Diff(neighbors, found.Lease.Neighbors, byValue); diff != "" {
+		t.Errorf("neighbours (-want +got):\n%s", diff)
+	}
+	if len(found.Warnings) != 1 || !strings.Contains(found.Warnings[0], "fe80::1 of 10.8.0.0/16 has not said its MAC") {
+		t.Errorf("warnings %q", found.Warnings)
+	}
+}
+
+// TestStandInsOfTwoInterfacesDiffer: in a guest they are gateways in one table.
+func TestStandInsOfTwoInterfacesDiffer(t *testing.T) {
+	s := two()
+	var of []netip.Addr
+	for _, name := range []string{"eth0", "net1"} {
+		link, _ := s.LinkByName(name)
+		for _, via := range []string{"fe80::1", "fe80::2"} {
+			r := shapes.Route("10.8.0.0/16", via)
+			r.Link = link.Index
+			s = shapes.With(s, r)
+		}
+		found, err := Discover(s, link, Host{}, config.Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range found.Lease.Neighbors {
+			of = append(of, n.Addr)
+		}
+	}
+	slices.SortFunc(of, netip.Addr.Compare)
+	if len(slices.Compact(of)) != 4 {
+		t.Errorf("stand-ins %v", of)
+	}
+}
+
+func TestAddressThatRunsOutIsNamed(t *testing.T) {
+	s := shapes.Pod("10.244.1.7/24")
+	s.Addrs = slices.Clone(s.Addrs)
+	s.Addrs[0].ValidLft = 600
+	found := discoverEth0(t, s, cluster(), config.Default())
+	if len(found.Warnings) != 1 || !strings.Contains(found.Warnings[0], "10.244.1.7/24 of \"eth0\" runs out in 600 s") {
+		t.Errorf("warnings %q", found.Warnings)
 	}
 }
 

@@ -56,7 +56,7 @@ func (d *discovery) route(r netstate.Route, addrs []netip.Prefix) (lease.Route, 
 	if via.IsValid() && via.Is4() != r.Dst.Addr().Is4() {
 		standIn, ok := d.inet6Gateway(r, via)
 		if !ok {
-			d.warn("route %s goes by a gateway of the other family, %s, whose MAC is not known: left out; setup asks for it", text, via)
+			d.warn("route %s goes by a gateway of the other family, %s, which cannot be told to a guest: left out", text, via)
 			return lease.Route{}, false
 		}
 		via = standIn

@@ -202,7 +202,11 @@ func TestIsSolicitation(t *testing.T) {
 func TestAppendIPv6LeavesOutWhatIsNoPacket(t *testing.T) {
 	ok, v4 := netip.MustParseAddrPort("[fe80::1]:547"), netip.MustParseAddrPort("10.0.0.1:547")
 	for _, f := range []UDP6{
-		{}, {Src: ok}, {Dst: ok}, {Src: v4, Dst: ok}, {Src: ok, Dst: v4},
+		{},
+		{Src: ok},
+		{Dst: ok},
+		{Src: v4, Dst: ok},
+		{Src: ok, Dst: v4},
 		{Src: ok, Dst: ok, Payload: make([]byte, MaxPayload6+1)},
 	} {
 		if got := AppendUDP6([]byte("kept"), f); string(got) != "kept" {
@@ -211,8 +215,11 @@ func TestAppendIPv6LeavesOutWhatIsNoPacket(t *testing.T) {
 	}
 	message := make([]byte, 8)
 	for _, m := range []ICMP6{
-		{Payload: message}, {Src: ok.Addr(), Payload: message}, {Src: v4.Addr(), Dst: ok.Addr(), Payload: message},
-		{Src: ok.Addr(), Dst: ok.Addr(), Payload: message[:3]}, {Src: ok.Addr(), Dst: ok.Addr(), Payload: make([]byte, 0x10000)},
+		{Payload: message},
+		{Src: ok.Addr(), Payload: message},
+		{Src: v4.Addr(), Dst: ok.Addr(), Payload: message},
+		{Src: ok.Addr(), Dst: ok.Addr(), Payload: message[:3]},
+		{Src: ok.Addr(), Dst: ok.Addr(), Payload: make([]byte, 0x10000)},
 	} {
 		if got := AppendICMP6([]byte("kept"), m); string(got) != "kept" {
 			t.Errorf("%v to %v, %d octets: got %d octets", m.Src, m.Dst, len(m.Payload), len(got))

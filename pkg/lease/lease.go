@@ -60,7 +60,8 @@ type Neighbor struct {
 	Addr netip.Addr   `json:"addr"`
 	MAC  netstate.MAC `json:"mac"`
 	// StandsFor is the gateway of the pod whose place Addr takes, because the guest
-	// cannot be told of it by its own address. Its MAC may change.
+	// cannot be told of it by its own address. Its MAC may change, and is not set
+	// where the gateway has not said it yet.
 	StandsFor netip.Addr `json:"standsFor,omitzero"`
 }
 

@@ -11,10 +11,10 @@ import (
 
 const optSourceLinkAddr = 1 // RFC 4861 §4.6.1
 
-// AskedStandIn returns the stand-in that a frame which Reply has answered asks
-// for, if it does.
+// AskedStandIn returns the stand-in that the guest asks for by a frame, if it does.
+// Reply is silent for one whose gateway has not said its MAC yet.
 func AskedStandIn(l lease.Lease, request []byte) (lease.Neighbor, bool) {
-	target, ok := askedFor(request)
+	target, ok := askedFor(l.MAC, request)
 	i := slices.IndexFunc(l.Neighbors, func(n lease.Neighbor) bool { return n.Addr == target && n.StandsFor.IsValid() })
 	if !ok || i < 0 {
 		return lease.Neighbor{}, false
@@ -22,13 +22,13 @@ func AskedStandIn(l lease.Lease, request []byte) (lease.Neighbor, bool) {
 	return l.Neighbors[i], true
 }
 
-func askedFor(request []byte) (netip.Addr, bool) {
+func askedFor(guest netstate.MAC, request []byte) (netip.Addr, bool) {
 	if frame.EtherType(request) == frame.EtherTypeARP {
 		ask, err := frame.ParseARP(request)
-		return ask.TargetIP, err == nil
+		return ask.TargetIP, err == nil && ask.Op == frame.ARPRequest && ask.SrcMAC == guest
 	}
 	ask, err := frame.ParseICMP6(request)
-	if err != nil {
+	if err != nil || ask.SrcMAC != guest {
 		return netip.Addr{}, false
 	}
 	return targetOf(ask)

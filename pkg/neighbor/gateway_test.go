@@ -148,15 +148,31 @@ func TestAskedStandIn(t *testing.T) {
 		}
 	}
 	arp := frame.ARP{SrcMAC: podMAC, Op: frame.ARPRequest, SenderMAC: podMAC, SenderIP: netip.MustParseAddr("10.0.0.7"), TargetIP: far4}
+	other, answer, arpOfOther := asked(far6), arp, arp
+	other.SrcMAC, arpOfOther.SrcMAC, answer.Op = movedMAC, movedMAC, frame.ARPReply
 	tests := []struct {
 		name string
 		in   []byte
 		want netip.Addr
 	}{
+		{"a solicitation of another than the guest", frame.AppendICMP6(nil, other), netip.Addr{}},
+		{"an ARP request of another", frame.AppendARP(nil, arpOfOther), netip.Addr{}},
+		{"an ARP reply", frame.AppendARP(nil, answer), netip.Addr{}},
 		{"a solicitation", frame.AppendICMP6(nil, asked(far6)), far6},
 		{"an ARP request", frame.AppendARP(nil, arp), far4},
 		{"for a neighbour that stands for nobody", frame.AppendICMP6(nil, asked(far)), netip.Addr{}},
 		{"nonsense", []byte("nonsense"), netip.Addr{}},
+	}
+	// Nor is there an answer for one whose gateway has not said its MAC.
+	silent := l
+	silent.Neighbors = []lease.Neighbor{{Addr: far6, StandsFor: far}, {Addr: far4, StandsFor: far}}
+	for _, in := range [][]byte{frame.AppendICMP6(nil, asked(far6)), frame.AppendARP(nil, arp)} {
+		if _, ok := AskedStandIn(silent, in); !ok {
+			t.Errorf("not asked for: % x", in)
+		}
+		if reply, ok := Reply(silent, in); ok {
+			t.Errorf("answered with % x", reply)
+		}
 	}
 	for _, tt := range tests {
 		got, ok := AskedStandIn(l, tt.in)

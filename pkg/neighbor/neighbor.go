@@ -4,9 +4,9 @@
 // AWS VPC CNI sets one for a gateway that no one on the node answers for), and
 // for what stands in for the pod's gateways.
 //
-// It answers ARP and Neighbor Solicitations. It does not learn, does not announce,
-// and is no proxy: what is not in the lease it leaves to the pod's network, by
-// silence.
+// It answers ARP and Neighbor Solicitations, and makes and reads the messages by
+// which a gateway's MAC is kept true for its stand-in. It keeps nothing itself, and
+// is no proxy: what is not in the lease it leaves to the pod's network, by silence.
 package neighbor
 
 import (

@@ -35,7 +35,11 @@ func New(s netstate.Snapshot, link netstate.Link, l lease.Lease, c config.Config
 		MTU:          l.MTU,
 		Queues:       c.Queues,
 	}
-	for _, name := range []string{i.Bridge, i.Tap} {
+	names := []string{i.Bridge, i.Tap}
+	if len(l.Server.DNS) > 0 {
+		names = append(names, TunnelName(link.Name))
+	}
+	for _, name := range names {
 		if other, taken := s.LinkByName(name); taken {
 			return Plan{}, fmt.Errorf("a link %q (%s) is there already and is not podwire's by its state; delete it, or finish what made it",
 				name, other.Kind)
@@ -121,13 +125,18 @@ func Gateways(l lease.Lease) []Match {
 
 // kept are the answered frames that go no further than the tap: all but those for
 // the stand-in of an IPv6 gateway. That is the address which the gateway most
-// likely has, so that it answers too, also while no server runs.
+// likely has, so that it answers too, also while no server runs. In a pod without
+// IPv4 somebody else on its network would answer the guest's DHCPv4.
 func kept(l lease.Lease) []Match {
-	return slices.DeleteFunc(Answered(l), func(m Match) bool {
+	kept := slices.DeleteFunc(Answered(l), func(m Match) bool {
 		return m.Kind == MatchNDWhoHas && slices.ContainsFunc(l.Neighbors, func(n lease.Neighbor) bool {
 			return n.Addr == m.Addr && n.StandsFor.IsValid()
 		})
 	})
+	if dhcp := (Match{Kind: MatchDHCPClient}); l.Served() && !slices.Contains(kept, dhcp) {
+		kept = slices.Insert(kept, 0, dhcp)
+	}
+	return kept
 }
 
 func whoHas(addr netip.Addr) Match {
@@ -154,10 +163,10 @@ func hidden(l lease.Lease) []Match {
 }
 
 // foreign are the frames of the pod's network that must not reach a guest to which
-// podwire says the same itself.
+// podwire says the same itself, or would if there were anything to say.
 func foreign(l lease.Lease) []Match {
 	var foreign []Match
-	if _, ok := l.IPv4(); ok {
+	if l.Served() {
 		foreign = append(foreign, Match{Kind: MatchDHCPServer})
 	}
 	if l.Server.LinkLocal.IsValid() {

@@ -121,15 +121,17 @@ func TestForwardedDNSIsKept(t *testing.T) {
 }
 
 func TestNamesThatAreTakenAreRefused(t *testing.T) {
-	for _, name := range []string{"pw-eth0", "tap-eth0"} {
+	c := config.Default()
+	c.DNSForward = true
+	for _, name := range []string{"pw-eth0", "tap-eth0", "dns-eth0"} {
 		s := shapes.Bridge()
 		s.Links = append(slices.Clone(s.Links), netstate.Link{Index: 8, Name: name, Kind: "dummy"})
 		links, _ := discover.Interfaces(s, []string{"eth0"})
-		found, err := discover.Discover(s, links[0], discover.Host{}, config.Default())
+		found, err := discover.Discover(s, links[0], discover.Host{}, c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = plan.New(s, found.Link, found.Lease, config.Default())
+		_, err = plan.New(s, found.Link, found.Lease, c)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("err = %v, want one that names %q", err, name)
 		}

@@ -120,14 +120,18 @@ func TestWithdraw(t *testing.T) {
 			l.MTU = 1400
 			l.Routes = slices.Delete(l.Routes, 2, 3) // the default route
 		}, ""},
-		{"a router", func(l *lease.Lease) { l.Routers = nil },
-			"fe80::1: router medium 0, prefix fd00::/64, dns fd00::a, search svc, route fd00:9::/48 medium"},
+		{
+			"a router", func(l *lease.Lease) { l.Routers = nil },
+			"fe80::1: router medium 0, prefix fd00::/64, dns fd00::a, search svc, route fd00:9::/48 medium",
+		},
 		{"a route", func(l *lease.Lease) { l.Routes = l.Routes[1:] }, "fe80::1: router medium 65535, route fd00:9::/48 medium"},
 		{"a prefix", func(l *lease.Lease) { l.Addrs = prefixes("fd00::7/128") }, "fe80::1: router medium 65535, prefix fd00::/64"},
 		{"a nameserver", func(l *lease.Lease) { l.DNS = addrs("fd00::b") }, "fe80::1: router medium 65535, dns fd00::a"},
 		{"a domain", func(l *lease.Lease) { l.Search = nil }, "fe80::1: router medium 65535, search svc"},
-		{"a prefix that is now behind the gateway", func(l *lease.Lease) { l.Routes = append(l.Routes, via("fd00::/64 fe80::1")) },
-			"fe80::1: router medium 65535, prefix fd00::/64"},
+		{
+			"a prefix that is now behind the gateway", func(l *lease.Lease) { l.Routes = append(l.Routes, via("fd00::/64 fe80::1")) },
+			"fe80::1: router medium 65535, prefix fd00::/64",
+		},
 		{"what another router says now", func(l *lease.Lease) {
 			l.Routers = slices.Insert(l.Routers, 0, router("fe80::2", "fe80::2"))
 			l.Routes = routes("fd00:9::/48 fe80::2", "::/0 fe80::2 100", "::/0 fe80::1 200")

@@ -52,7 +52,8 @@ type Record struct {
 	Interface plan.Interface    `json:"interface"`
 	Steps     plan.Steps        `json:"steps"`
 	Warnings  []string          `json:"warnings,omitempty"`
-	Network   string            `json:"network,omitempty"` // what the pod's network-status annotation calls it
+	Network   string            `json:"network,omitempty"`  // what the pod's network-status annotation calls it
+	Position  int               `json:"position,omitempty"` // among the VM's interfaces, from 0
 	// Failures is how many teardowns in a row could not put the pod back, where
 	// somebody counts them.
 	Failures int `json:"failures,omitempty"`

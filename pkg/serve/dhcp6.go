@@ -13,7 +13,11 @@ import (
 	"github.com/podwire/podwire/pkg/lease"
 )
 
-const portDHCP6Server = 547 // RFC 8415 §7.2
+// RFC 8415 §7.2: whatever port a client sends from, it listens on its own.
+const (
+	portDHCP6Client = 546
+	portDHCP6Server = 547
+)
 
 func (s *Server) respondDHCP6(l lease.Lease, request []byte) ([][]byte, bool) {
 	udp, err := frame.ParseUDP6(request)
@@ -41,7 +45,7 @@ func (s *Server) respondDHCP6(l lease.Lease, request []byte) ([][]byte, bool) {
 	s.logAnswer6(log, l, req, answer)
 	return [][]byte{frame.AppendUDP6(nil, frame.UDP6{
 		SrcMAC: l.Server.MAC, DstMAC: udp.SrcMAC,
-		Src: netip.AddrPortFrom(l.Server.LinkLocal, portDHCP6Server), Dst: udp.Src,
+		Src: netip.AddrPortFrom(l.Server.LinkLocal, portDHCP6Server), Dst: netip.AddrPortFrom(udp.Src.Addr(), portDHCP6Client),
 		Payload: answer.Payload,
 	})}, true
 }

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"io"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -11,22 +12,37 @@ import (
 	"github.com/podwire/podwire/pkg/neighbor"
 )
 
-// askEvery bounds how often a gateway is asked for its MAC.
-const askEvery = time.Second
+// askEvery bounds how often a gateway is asked for its MAC. A guest that gets no
+// answer asks every second (RFC 4861 §10), which is often enough.
+const askEvery = time.Second / 2
 
 // gateways keeps the stand-ins of a lease true. A guest asks for a stand-in's MAC
-// and gets what the gateway last said; but gateways change their MACs (a bridge of
-// the node does when its ports change), so each of the guest's questions is
-// handed on to the gateway itself, in the guest's name.
+// and gets what the gateway last said, or nothing as long as it has said nothing.
+// Gateways change their MACs (a bridge of the node does when its ports change), so
+// each of the guest's questions is handed on to the gateway itself, in the guest's
+// name.
 type gateways struct {
 	port line
 
 	mu    sync.Mutex
-	asked time.Time
+	asked map[netip.Addr]time.Time // by gateway of the lease
 }
 
 func hasStandIns(l lease.Lease) bool {
 	return slices.ContainsFunc(l.Neighbors, func(n lease.Neighbor) bool { return n.StandsFor.IsValid() })
+}
+
+// withHeard is a lease with what gateways have said since it was made.
+func withHeard(l, old lease.Lease) lease.Lease {
+	l.Neighbors = slices.Clone(l.Neighbors)
+	for i, n := range l.Neighbors {
+		for _, was := range old.Neighbors {
+			if n.StandsFor.IsValid() && n.Addr == was.Addr && n.StandsFor == was.StandsFor && was.MAC.IsUnicast() {
+				l.Neighbors[i].MAC = was.MAC
+			}
+		}
+	}
+	return l
 }
 
 // watchGateways hears on the pod interface what gateways say, until ctx ends.
@@ -39,6 +55,12 @@ func (s *Server) watchGateways(ctx context.Context) {
 	}
 	for conn != nil {
 		s.gateways.port.use(conn)
+		// What the lease says of their MACs may be old, or nothing.
+		for _, n := range s.lease.Load().Neighbors {
+			if n.StandsFor.IsValid() {
+				s.solicit(*s.lease.Load(), n)
+			}
+		}
 		s.hearGateways(ctx, conn)
 		conn = openAgain(ctx, open)
 	}
@@ -65,26 +87,36 @@ func (s *Server) hearGateways(ctx context.Context, conn io.ReadWriteCloser) {
 		}
 		for _, standIn := range standIns {
 			s.stats.count("gateway-moved")
-			s.opts.Log.Info("a gateway has another MAC", "addr", standIn.StandsFor.String(), "mac", standIn.MAC.String())
+			if s.stats.mayLog("gateway-moved") {
+				s.opts.Log.Info("a gateway has another MAC", "addr", standIn.StandsFor.String(), "mac", standIn.MAC.String())
+			}
 			_ = s.tap.send(neighbor.Announce(changed, standIn)) // or else the guest asks
 		}
 	}
 }
 
-// askGateway has the gateway behind a stand-in asked, where that is due.
-func (s *Server) askGateway(l lease.Lease, request []byte) {
+// askGateway has the gateway asked behind a stand-in that the guest asks for. It
+// reports whether the frame asks for one.
+func (s *Server) askGateway(l lease.Lease, request []byte) bool {
 	standIn, ok := neighbor.AskedStandIn(l, request)
-	if !ok {
-		return
+	if ok {
+		s.solicit(l, standIn)
 	}
+	return ok
+}
+
+// solicit asks the gateway behind a stand-in for its MAC, unless it has just been
+// asked.
+func (s *Server) solicit(l lease.Lease, standIn lease.Neighbor) {
 	g := &s.gateways
 	g.mu.Lock()
-	due := time.Since(g.asked) >= askEvery
-	if due {
-		g.asked = time.Now()
+	defer g.mu.Unlock()
+	if time.Since(g.asked[standIn.StandsFor]) < askEvery || g.port.send(neighbor.Solicit(l, standIn.StandsFor)) != nil {
+		return
 	}
-	g.mu.Unlock()
-	if due && g.port.send(neighbor.Solicit(l, standIn.StandsFor)) == nil {
-		s.stats.count("gateway-asked")
+	if g.asked == nil {
+		g.asked = map[netip.Addr]time.Time{}
 	}
+	g.asked[standIn.StandsFor] = time.Now()
+	s.stats.count("gateway-asked")
 }

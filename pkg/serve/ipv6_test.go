@@ -173,7 +173,7 @@ func TestDHCPv6IsAnsweredFromTheServersLinkLocal(t *testing.T) {
 	}
 	all := netip.MustParseAddr("ff02::1:2")
 	ask := frame.UDP6{
-		SrcMAC: guest, DstMAC: frame.MulticastMAC(all), Src: netip.AddrPortFrom(guestLL, 546), Dst: netip.AddrPortFrom(all, 547),
+		SrcMAC: guest, DstMAC: frame.MulticastMAC(all), Src: netip.AddrPortFrom(guestLL, 40000), Dst: netip.AddrPortFrom(all, 547),
 		Payload: msg.ToBytes(),
 	}
 	tp.in <- frame.AppendUDP6(nil, ask)
@@ -223,7 +223,7 @@ func TestGatewayThatChangesItsMAC(t *testing.T) {
 	// The port is opened beside the tap: until it is, the gateway is not asked.
 	for s.Status().Counts["gateway-asked"] == 0 {
 		s.gateways.mu.Lock()
-		s.gateways.asked = time.Time{}
+		clear(s.gateways.asked)
 		s.gateways.mu.Unlock()
 		tp.in <- whoHas(standIn)
 		if na := next(t, tp); na.Payload[0] != typeNA || netstate.MAC(na.Payload[26:32]) != router {
@@ -243,8 +243,50 @@ func TestGatewayThatChangesItsMAC(t *testing.T) {
 	if na := next(t, tp); na.Payload[0] != typeNA || na.Src != standIn || netstate.MAC(na.Payload[26:32]) != moved || na.Payload[4]&0xa0 != 0xa0 {
 		t.Errorf("the guest was told % x from %s", na.Payload, na.Src)
 	}
-	tp.in <- whoHas(standIn)
-	if na := next(t, tp); netstate.MAC(na.Payload[26:32]) != moved {
-		t.Errorf("asked again: % x", na.Payload)
+	asksAgain := func(when string) {
+		t.Helper()
+		tp.in <- whoHas(standIn)
+		if na := next(t, tp); netstate.MAC(na.Payload[26:32]) != moved {
+			t.Errorf("%s: % x", when, na.Payload)
+		}
+	}
+	asksAgain("asked again")
+	s.SetLease(lease6()) // of before the gateway moved, as the state file has it
+	routers(t, tp, everyone)
+	asksAgain("with a new lease")
+}
+
+// TestGatewayThatWasSilentWhenThePodWasWired is asked for the guest, which is told
+// when it speaks.
+func TestGatewayThatWasSilentWhenThePodWasWired(t *testing.T) {
+	port := newTap()
+	s, tp := serve6(t, port)
+	routers(t, tp, everyone)
+	silent := lease6()
+	other := netip.MustParseAddr("fe80::8")
+	silent.Neighbors = []lease.Neighbor{{Addr: standIn, StandsFor: gateway}, {Addr: other, StandsFor: outer}}
+	s.lease.Store(&silent)
+	for _, ask := range []struct{ standIn, gateway netip.Addr }{{standIn, gateway}, {other, outer}} {
+		for asked := (netip.Addr{}); asked != ask.gateway; { // until the port is open
+			s.gateways.mu.Lock()
+			clear(s.gateways.asked)
+			s.gateways.mu.Unlock()
+			tp.in <- whoHas(ask.standIn)
+			tp.in <- solicitation(guestLL)
+			routers(t, tp, guestLL) // and no answer before it
+			select {
+			case f := <-port.out:
+				m, err := frame.ParseICMP6(f)
+				if err != nil || m.Payload[0] != typeNS {
+					t.Fatalf("%v: % x", err, f)
+				}
+				asked = netip.AddrFrom16([16]byte(m.Payload[8:24]))
+			default:
+			}
+		}
+	}
+	port.in <- neighbor.Announce(silent, lease.Neighbor{Addr: gateway, MAC: router})
+	if na := next(t, tp); na.Src != standIn || netstate.MAC(na.Payload[26:32]) != router {
+		t.Errorf("the guest was told % x from %s", na.Payload, na.Src)
 	}
 }

@@ -27,16 +27,16 @@ var responders = []responder{
 }
 
 func (s *Server) respondNeighbor(l lease.Lease, request []byte) ([][]byte, bool) {
+	asked := s.askGateway(l, request)
 	reply, ok := neighbor.Reply(l, request)
 	if !ok {
-		return nil, false
+		return nil, asked // of one that is silent yet: the guest is told when it is heard
 	}
 	kind := "arp-reply"
 	if frame.EtherType(reply) == frame.EtherTypeIPv6 {
 		kind = "nd-reply"
 	}
 	s.stats.count(kind)
-	s.askGateway(l, request)
 	return [][]byte{reply}, true
 }
 

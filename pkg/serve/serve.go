@@ -74,7 +74,13 @@ func New(o Options) *Server {
 // SetLease changes what the guest is told from its next message on. What routers
 // advertise it is told at once, since it does not ask for that again.
 func (s *Server) SetLease(l lease.Lease) {
-	old := s.lease.Swap(&l)
+	old := s.lease.Load()
+	for told := l; ; old = s.lease.Load() {
+		l = withHeard(told, *old)
+		if s.lease.CompareAndSwap(old, &l) {
+			break
+		}
+	}
 	s.sendAdvertisements(l, ra.Withdraw(*old, l))
 	s.sendAdvertisements(l, ra.Advertise(l))
 }
