@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/podwire/podwire/pkg/dnsforward"
 	"github.com/podwire/podwire/pkg/kernel"
@@ -18,59 +20,105 @@ import (
 
 const portDNS = 53
 
-// forwarder answers the DNS questions of one interface's guest. The kernel's own
-// TCP and UDP do it: the guest's packets go into a tunnel device, behind which
-// a relay listens on the server's addresses. The device is gone with the process.
+// forwarder answers the DNS questions of one interface's guest, by a passage that is
+// opened anew when it fails.
 type forwarder struct {
+	relay *dnsforward.Relay
+	open  func(context.Context) (*passage, error)
+	log   *slog.Logger
+
+	mu  sync.Mutex
+	now *passage // nil between two
+}
+
+// passage is how the guest's questions reach the relay. The kernel's own TCP and UDP
+// carry them: the guest's packets go into a tunnel device, behind which the relay
+// listens on the server's addresses. The device is gone with the process.
+type passage struct {
 	*dnsforward.Pump
 	tunnel    io.Closer
-	relay     *dnsforward.Relay
 	udp       []net.PacketConn
 	tcp       []net.Listener
 	closeOnce sync.Once
 }
 
 func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error) {
-	l, name := r.Lease, plan.TunnelName(r.Interface.PodInterface)
 	if err := a.kernel.Require(kernel.NeedNetAdmin, kernel.NeedTun); err != nil {
 		return nil, fmt.Errorf("relaying DNS: %w", err)
 	}
+	log := a.log.With("link", r.Interface.PodInterface)
+	f := &forwarder{
+		relay: dnsforward.New(dnsforward.Options{Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Log: log}),
+		open:  func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r) },
+		log:   log,
+	}
+	var err error
+	if f.now, err = f.open(ctx); err != nil {
+		return nil, fmt.Errorf("relaying DNS: %w", err)
+	}
+	return f, nil
+}
+
+func (a *Agent) openPassage(ctx context.Context, r record.Record) (*passage, error) {
+	l, name := r.Lease, plan.TunnelName(r.Interface.PodInterface)
 	var guest []netip.Addr
 	for _, p := range l.Addrs {
 		guest = append(guest, p.Addr())
 	}
 	tunnel, err := a.kernel.OpenTunnel(ctx, name, l.Server.DNS, guest, l.MTU)
 	if err != nil {
-		return nil, fmt.Errorf("relaying DNS: %w", err)
+		return nil, err
 	}
-	f := &forwarder{
-		Pump: dnsforward.NewPump(tunnel, l), tunnel: tunnel,
-		relay: dnsforward.New(dnsforward.Options{
-			Upstream: upstream(l), Dial: a.kernel.DialContext, Log: a.log.With("link", r.Interface.PodInterface),
-		}),
+	p := &passage{Pump: dnsforward.NewPump(tunnel, l), tunnel: tunnel}
+	if err := p.listen(ctx, a.kernel, l); err != nil {
+		p.close()
+		return nil, err
 	}
-	if err := f.listen(ctx, a.kernel, l); err != nil {
-		f.close()
-		return nil, fmt.Errorf("relaying DNS: %w", err)
-	}
-	return f, nil
+	return p, nil
 }
 
-func (f *forwarder) listen(ctx context.Context, k *kernel.Kernel, l lease.Lease) error {
+func (p *passage) listen(ctx context.Context, k *kernel.Kernel, l lease.Lease) error {
 	for _, addr := range l.Server.DNS {
 		at := netip.AddrPortFrom(addr, portDNS).String()
 		udp, err := k.ListenPacket(ctx, "udp", at)
 		if err != nil {
 			return err
 		}
-		f.udp = append(f.udp, udp)
+		p.udp = append(p.udp, udp)
 		tcp, err := k.Listen(ctx, "tcp", at)
 		if err != nil {
 			return err
 		}
-		f.tcp = append(f.tcp, tcp)
+		p.tcp = append(p.tcp, tcp)
 	}
 	return nil
+}
+
+// carry relays until ctx ends or the device fails, and closes the passage.
+func (p *passage) carry(ctx context.Context, relay *dnsforward.Relay, toGuest func(frame []byte) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	served := make(chan error, 1)
+	go func() {
+		defer cancel()
+		served <- relay.Serve(ctx, p.udp, p.tcp)
+	}()
+	err := p.Pump.Run(ctx, toGuest)
+	cancel()
+	return errors.Join(err, <-served)
+}
+
+// close closes what a passage opened that was not carried on.
+func (p *passage) close() {
+	p.closeOnce.Do(func() {
+		for _, conn := range p.udp {
+			_ = conn.Close()
+		}
+		for _, listener := range p.tcp {
+			_ = listener.Close()
+		}
+		_ = p.tunnel.Close()
+	})
 }
 
 func upstream(l lease.Lease) []netip.AddrPort {
@@ -81,34 +129,65 @@ func upstream(l lease.Lease) []netip.AddrPort {
 	return out
 }
 
+// FromGuest takes a frame of the guest.
+func (f *forwarder) FromGuest(frame []byte) error {
+	p := f.use(nil)
+	if p == nil {
+		return errNoPassage
+	}
+	return p.FromGuest(frame)
+}
+
+var errNoPassage = errors.New("relaying DNS: the device is gone, and not there again yet")
+
+// use returns the passage, after putting one in its place where it is not nil.
+func (f *forwarder) use(next *passage) *passage {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if next != nil {
+		f.now = next
+	}
+	return f.now
+}
+
+// passagePause is how long to wait before a passage is opened again.
+const passagePause = 200 * time.Millisecond
+
 // Run relays until ctx ends, and then closes all that was opened.
 func (f *forwarder) Run(ctx context.Context, toGuest func(frame []byte) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	served := make(chan error, 1)
-	go func() {
-		defer cancel()
-		served <- f.relay.Serve(ctx, f.udp, f.tcp)
-	}()
-	err := f.Pump.Run(ctx, toGuest)
-	cancel()
-	return errors.Join(err, <-served)
+	for {
+		err := f.use(nil).carry(ctx, f.relay, toGuest)
+		if ctx.Err() != nil {
+			return err
+		}
+		f.log.Warn("the way of the guest's DNS questions failed, opening it again", "err", err)
+		if !f.reopen(ctx) {
+			return nil
+		}
+		f.log.Info("the guest's DNS questions are relayed again")
+	}
+}
+
+// reopen reports whether there is a passage again; there is none when ctx ends.
+func (f *forwarder) reopen(ctx context.Context) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(passagePause):
+		}
+		if p, err := f.open(ctx); err == nil {
+			f.use(p)
+			return true
+		}
+	}
 }
 
 // close closes what a forwarder opened that did not run.
 func (f *forwarder) close() {
-	if f == nil {
-		return
+	if f != nil {
+		f.use(nil).close()
 	}
-	f.closeOnce.Do(func() {
-		for _, conn := range f.udp {
-			_ = conn.Close()
-		}
-		for _, listener := range f.tcp {
-			_ = listener.Close()
-		}
-		_ = f.tunnel.Close()
-	})
 }
 
 func (f *forwarder) setUpstream(l lease.Lease) {

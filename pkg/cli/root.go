@@ -11,9 +11,10 @@ import (
 
 const rootHelp = `podwire gives a Kubernetes pod's network to the virtual machine that runs in it.
 
-It finds what the CNI plugin gave the pod (address, MAC, MTU, routes, DNS), joins
-the pod interface and a tap with a bridge, and serves the one guest on that tap
-over DHCP: an unmodified VM boots with the pod's own address. When the VM is
+It finds what the CNI plugin gave the pod (addresses of both families, MAC, MTU,
+routes, DNS), joins the pod interface and a tap with a bridge, and serves the one
+guest on that tap over DHCPv4, DHCPv6 and router advertisements: an unmodified VM
+boots with the pod's own addresses. When the VM is
 gone, the pod's network is put back as it was found.
 
   podwire plan         what would be done; changes nothing

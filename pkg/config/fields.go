@@ -122,7 +122,7 @@ var fields = []Field{
 	},
 	{
 		Name: "dns-forward", Group: Setup,
-		Usage: "answer the guest's DNS questions, by relaying them to the pod's nameservers; for those that only the pod reaches, such as 127.0.0.11 (serve then needs CAP_NET_ADMIN and /dev/net/tun too)",
+		Usage: "relay the guest's DNS questions to nameservers that only the pod reaches, such as 127.0.0.11 (serve then needs CAP_NET_ADMIN and /dev/net/tun too)",
 		set:   boolean(func(c *Config) *bool { return &c.DNSForward }), want: "true or false",
 	},
 	{
@@ -134,7 +134,7 @@ var fields = []Field{
 		set: text(func(c *Config) *string { return &c.TFTPServer }), want: "a name or address of at most 255 printable characters",
 	},
 	{
-		Name: "boot-file", Group: Setup, Arg: "NAME", Usage: "file for a network boot (DHCP option 67)",
+		Name: "boot-file", Group: Setup, Arg: "NAME", Usage: "file for a network boot (DHCP option 67; DHCPv6 option 59, as a URL)",
 		set: text(func(c *Config) *string { return &c.BootFile }), want: "at most 255 printable characters",
 	},
 	{
