@@ -103,7 +103,7 @@ func (p *passage) carry(ctx context.Context, relay *dnsforward.Relay, toGuest fu
 		defer cancel()
 		served <- relay.Serve(ctx, p.udp, p.tcp)
 	}()
-	err := p.Pump.Run(ctx, toGuest)
+	err := p.Run(ctx, toGuest)
 	cancel()
 	return errors.Join(err, <-served)
 }

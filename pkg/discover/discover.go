@@ -122,7 +122,8 @@ func (d *discovery) addrs() []netip.Prefix {
 	var out []netip.Prefix
 	var more []string
 	for _, a := range d.snapshot.AddrsOf(d.link.Index) {
-		if !a.Global() || a.Flags&netstate.AddrTemporary != 0 {
+		// Of an IPv4 address the same flag says that it is a further one of its prefix.
+		if !a.Global() || a.Prefix.Addr().Is6() && a.Flags&netstate.AddrTemporary != 0 {
 			continue
 		}
 		if a.Flags&netstate.AddrDADFailed != 0 {

@@ -229,6 +229,21 @@ func TestAddressThatRunsOutIsNamed(t *testing.T) {
 	}
 }
 
+// TestFurtherIPv4AddressesAreNamed: the kernel marks them as it marks temporary IPv6 ones.
+func TestFurtherIPv4AddressesAreNamed(t *testing.T) {
+	s := shapes.Pod("10.244.1.7/24", "10.244.1.200/24")
+	s.Addrs = slices.Clone(s.Addrs)
+	s.Addrs[1].Flags = netstate.AddrTemporary
+	found := discoverEth0(t, s, cluster(), config.Default())
+	want := []netip.Prefix{netip.MustParsePrefix("10.244.1.7/24"), netip.MustParsePrefix("10.244.1.200/24")}
+	if diff := cmp.Diff(want, found.Lease.Addrs, byValue); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(found.Warnings) != 1 || !strings.Contains(found.Warnings[0], "10.244.1.200") {
+		t.Errorf("warnings %q", found.Warnings)
+	}
+}
+
 func TestAddressesThatAreNotAGuests(t *testing.T) {
 	s := shapes.Pod("fd00::7/64", "fd00::8/64", "fd00::9/64")
 	s.Addrs = slices.Clone(s.Addrs)

@@ -16,11 +16,15 @@ import (
 	"github.com/podwire/podwire/tests/wire"
 )
 
-var subnet = netip.MustParsePrefix("10.244.1.0/24")
+var (
+	subnet  = netip.MustParsePrefix("10.244.1.0/24")
+	subnet6 = netip.MustParsePrefix("fd00:10:244:1::/64")
+)
 
 const (
-	podMTU     = 1450
-	resolvConf = "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+	podMTU      = 1450
+	resolvConf  = "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
+	resolvConf6 = "search default.svc.cluster.local\nnameserver 10.96.0.10\nnameserver fd00:10:96::a\n"
 )
 
 // world is a node with a pod for the VM and another pod on the same network.
@@ -32,8 +36,11 @@ type world struct {
 	other *pod.Pod
 }
 
+// shape makes a pod on a node, given its name and a number that no other has.
+type shape func(ctx context.Context, n *pod.Node, name string, host byte) (*pod.Pod, error)
+
 // shapes are the ways in which a CNI plugin gives a pod its network.
-var shapes = map[string]func(context.Context, *pod.Node, string, byte) (*pod.Pod, error){
+var shapes = map[string]shape{
 	"bridge": func(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
 		return n.NewPod(ctx, name, pod.BridgeNetwork(subnet, podMTU))
 	},
@@ -46,15 +53,20 @@ var shapes = map[string]func(context.Context, *pod.Node, string, byte) (*pod.Pod
 }
 
 // newWorld makes the world, and has the test end within the given time.
-func newWorld(t *testing.T, shape string, limit time.Duration) *world {
+func newWorld(t *testing.T, name string, limit time.Duration) *world {
+	t.Helper()
+	return newWorldOf(t, shapes[name], resolvConf, limit)
+}
+
+func newWorldOf(t *testing.T, newPod shape, resolvConf string, limit time.Duration) *world {
 	t.Helper()
 	w := &world{}
 	var err error
 	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
-	if w.vm, err = shapes[shape](w.ctx, w.node, "vm-0", 10); err != nil {
+	if w.vm, err = newPod(w.ctx, w.node, "vm-0", 10); err != nil {
 		t.Fatal(err)
 	}
-	if w.other, err = shapes[shape](w.ctx, w.node, "web-0", 11); err != nil {
+	if w.other, err = newPod(w.ctx, w.node, "web-0", 11); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.vm.SetResolvConf(resolvConf); err != nil {
@@ -106,41 +118,79 @@ func (w *world) podwire(t *testing.T, args ...string) string {
 
 // wired is what podwire's setup prints, in so far as the tests want it.
 type wired struct {
+	Pod string `json:"podInterface"`
 	Tap string `json:"tap"`
 	MAC string `json:"mac"`
 	MTU int    `json:"mtu"`
 }
 
-// prestart wires the pod and serves it. At the end of the test the network is
-// given back, and must be what it was.
+// prestart wires the pod's one interface and serves it. At the end of the test the
+// network is given back, and must be what it was.
 func (w *world) prestart(t *testing.T, args ...string) wired {
 	t.Helper()
-	before := w.dump(t)
+	all := w.prestartAll(t, args...)
+	if len(all) != 1 {
+		t.Fatalf("podwire prestart wired %v, want one interface", all)
+	}
+	return all[0]
+}
+
+// prestartAll is prestart for any number of interfaces.
+func (w *world) prestartAll(t *testing.T, args ...string) []wired {
+	t.Helper()
+	before := w.settled(t)
 	var result struct{ Interfaces []wired }
 	out := w.podwire(t, append([]string{"prestart", "-o", "json"}, args...)...)
-	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.Interfaces) != 1 {
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatalf("podwire prestart printed %q: %v", out, err)
 	}
 	t.Cleanup(func() {
 		w.afresh(t)
 		w.podwire(t, "teardown")
-		if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+		if diff := cmp.Diff(before, w.settled(t)); diff != "" {
 			t.Errorf("the pod's network after teardown (-before +after):\n%s", diff)
 		}
 	})
-	return result.Interfaces[0]
+	return result.Interfaces
+}
+
+// settled is the pod's network at rest, by sorted lines.
+func (w *world) settled(t *testing.T) []string {
+	t.Helper()
+	lines, err := w.vm.Settled(w.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
 }
 
 // plug opens the tap for a DHCP client, which gets a link "nic0" in a namespace
 // of its own.
 func (w *world) plug(t *testing.T, to wired) (*wire.Wire, *pod.Space) {
 	t.Helper()
+	guest := w.newGuest(t)
+	return w.plugInto(t, to, guest, "nic0"), guest
+}
+
+// newGuest makes a namespace without links, whose kernel takes all that routers
+// advertise: by itself, it would take no route information (RFC 4191).
+func (w *world) newGuest(t *testing.T) *pod.Space {
+	t.Helper()
 	guest, err := pod.NewSpace("guest", w.dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { guest.Close() })
-	tap, err := wire.Connect(w.ctx, w.vm.Space, to.Tap, guest, "nic0", to.MAC, to.MTU)
+	if err := guest.Sysctl("net/ipv6/conf/default/accept_ra_rt_info_max_plen", "128"); err != nil {
+		t.Fatal(err)
+	}
+	return guest
+}
+
+// plugInto opens a tap for a link of a guest.
+func (w *world) plugInto(t *testing.T, to wired, guest *pod.Space, link string) *wire.Wire {
+	t.Helper()
+	tap, err := wire.Connect(w.ctx, w.vm.Space, to.Tap, guest, link, to.MAC, to.MTU)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +199,7 @@ func (w *world) plug(t *testing.T, to wired) (*wire.Wire, *pod.Space) {
 			t.Error(err)
 		}
 	})
-	return tap, guest
+	return tap
 }
 
 // serverOnPodNetwork starts a DHCP server in the other pod, which would give any

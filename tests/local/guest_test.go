@@ -33,6 +33,12 @@ type machine struct {
 // that is ready. When the test ends, the pod's network must be what it was.
 func (w *world) boot(t *testing.T, ask ...string) *machine {
 	t.Helper()
+	return w.bootWith(t, nil, ask...)
+}
+
+// bootWith is boot with arguments for podwire-launcher.
+func (w *world) bootWith(t *testing.T, args []string, ask ...string) *machine {
+	t.Helper()
 	image, err := guest.Build(w.dir)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +59,7 @@ func (w *world) boot(t *testing.T, ask ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := w.launch(t, xml)
+	m := w.launch(t, xml, args...)
 	m.Console = guest.Listen(listener)
 	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
 		t.Fatalf("%v\n%s", err, m.log.String())
@@ -68,7 +74,7 @@ func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := w.dump(t)
+	before := w.settled(t)
 	const domain = "/run/test/domain.xml"
 	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
 		t.Fatal(err)
@@ -93,7 +99,7 @@ func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
 			return
 		}
 		w.afresh(t)
-		if diff := cmp.Diff(before, w.dump(t)); diff != "" {
+		if diff := cmp.Diff(before, w.settled(t)); diff != "" {
 			t.Errorf("the pod's network afterwards (-before +after):\n%s", diff)
 		}
 	})

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"net/netip"
 	"os/exec"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ func TestKilledAtEachChange(t *testing.T) {
 	for _, call := range []string{"sendto", "ioctl", "openat", "write", "fsync", "renameat"} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "bridge", 2*time.Minute)
+			w := newWorldOf(t, dualBridge, resolvConf6, 2*time.Minute)
 			w.enrich(t)
 			before := w.settled(t)
 			for n := 1; ; n++ {
@@ -54,23 +55,14 @@ func (w *world) enrich(t *testing.T) {
 		"address add fd00::7/64 dev eth0 nodad",
 		"route add 10.9.0.0/16 via 10.244.1.1 metric 50 src 10.244.1.200 mtu 1400 protocol 99",
 		"route add 10.8.0.0/16 via 10.244.1.1 table 100",
-		"-6 route add default via fd00::1",
+		"-6 route add 2001:db8:9::/48 via fd00:10:244:1::1 metric 50",
 		"neighbour add 10.244.1.1 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
 	} {
 		if err := w.vm.IP(w.ctx, "%s", line); err != nil {
 			t.Fatal(err)
 		}
 	}
-}
-
-// settled is the pod's network at rest.
-func (w *world) settled(t *testing.T) []string {
-	t.Helper()
-	lines, err := w.vm.Settled(w.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lines
+	w.localRoute(t, netip.MustParseAddr("fd00::7"))
 }
 
 // killed runs podwire until its n-th call of a kind, and reports whether there was

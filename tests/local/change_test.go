@@ -1,0 +1,275 @@
+package local
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/client"
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// killServer ends podwire's server as a crash does.
+func (w *world) killServer(t *testing.T) {
+	t.Helper()
+	pid := w.status(t)[0].PID
+	w.output(t, w.vm.Space, "kill -9 "+strconv.Itoa(pid))
+	w.eventually(t, "does not serve any more", func() string {
+		program, err := w.dir.Program("podwire")
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := w.vm.Run(w.ctx, program, "status")
+		if err == nil {
+			return out
+		}
+		return ""
+	})
+}
+
+// serve starts podwire's server anew, as somebody who supervises it does.
+func (w *world) serve(t *testing.T) {
+	t.Helper()
+	program, err := w.dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ready = "/run/served"
+	log := daemon(t, w.vm.Space, program, "serve", "--ready-file", ready)
+	w.eventually(t, "serves", func() string {
+		if _, err := w.vm.ReadFile(ready); err != nil {
+			return log()
+		}
+		return ""
+	})
+}
+
+// TestServerThatDiedIsReplaced kills the server under a running guest, and starts it
+// again: the guest notices nothing, and goes on with its lease. dhclient waits for ten
+// seconds between two RENEWs (REN_TIMEOUT, RFC 8415 §7.6), also where it could rebind
+// before: the lease must not run out meanwhile.
+func TestServerThatDiedIsReplaced(t *testing.T) {
+	for name, test := range map[string]struct {
+		lease string
+		lose  func(kind string, frame []byte) bool
+	}{
+		"RENEW":  {"20s", nil},
+		"REBIND": {"26s", func(kind string, _ []byte) bool { return kind == "RENEW" }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
+			tap, guest := w.plug(t, w.prestart(t, "--lease-time", test.lease))
+			tap.Lose(test.lose)
+			c := w.bind6(t, guest, "nic0")
+			routers := w.hasDefault6(t, guest, 1)
+			w.reaches(t, guest, pod.Outside6)
+			has := w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")
+
+			w.killServer(t)
+			w.reaches(t, guest, pod.Outside6)
+			w.serve(t)
+			w.wait(t, c, name+"6")
+			if n := tap.Counts6()["SOLICIT"]; n != 1 {
+				t.Errorf("the lease was lost: the guest sent %d SOLICITs\n%s", n, c.Log())
+			}
+			if now := w.defaults6(t, guest); !slices.Equal(now, routers) {
+				t.Errorf("the guest's routers are %v, and were %v", now, routers)
+			}
+			if diff := cmp.Diff(has, w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")); diff != "" {
+				t.Errorf("the guest's addresses (-before +after):\n%s", diff)
+			}
+			w.reaches(t, guest, pod.Outside6)
+		})
+	}
+}
+
+// networkdConf leaves DNS to router advertisements alone.
+const networkdConf = `[Match]
+Name=nic0
+[Network]
+DHCP=ipv6
+LinkLocalAddressing=ipv6
+IPv6AcceptRA=yes
+[IPv6AcceptRA]
+UseDNS=yes
+UseDomains=yes
+[DHCPv6]
+UseDNS=no
+UseDomains=no
+UseHostname=no
+`
+
+// networkdScript starts systemd-networkd as in a container, where it does not wait for
+// udev: over a /sys that cannot be written, and said to be one. Its user must be able to
+// read its settings.
+const networkdScript = `mount -o remount,bind,ro /sys
+mkdir -p /run/systemd
+echo docker >/run/systemd/container
+chmod 755 /run /run/systemd /run/systemd/network
+exec /lib/systemd/systemd-networkd`
+
+// newNetworkdGuest is newGuest, where the kernel leaves all to systemd-networkd.
+func (w *world) newNetworkdGuest(t *testing.T) *pod.Space {
+	t.Helper()
+	guest := w.newGuest(t)
+	if err := guest.Sysctl("net/ipv6/conf/default/accept_ra", "0"); err != nil {
+		t.Fatal(err)
+	}
+	return guest
+}
+
+// networkd starts systemd-networkd in a guest, and returns what reads a line of what it
+// knows of the link's DNS.
+func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string) string) {
+	t.Helper()
+	if err := guest.WriteFile("/run/systemd/network/10-guest.network", []byte(networkdConf), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	daemon(t, guest, "sh", "-c", networkdScript)
+	return func(name string) string {
+		content, err := guest.Run(w.ctx, "sh", "-c", "cat /run/systemd/netif/links/$(cat /sys/class/net/nic0/ifindex)")
+		if err != nil {
+			return "" // it has not begun yet
+		}
+		for line := range strings.Lines(content) {
+			if value, ok := strings.CutPrefix(line, name+"="); ok {
+				return strings.TrimSpace(value)
+			}
+		}
+		return ""
+	}
+}
+
+// TestOtherNameserverIsToldAtOnce changes the settings of a running guest: what routers
+// advertise, it hears without asking, and what they no longer do is gone.
+func TestOtherNameserverIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
+	to := w.prestart(t)
+	guest := w.newNetworkdGuest(t)
+	tap := w.plugInto(t, to, guest, "nic0")
+	state := w.networkd(t, guest)
+	is := func(dns, search string) {
+		t.Helper()
+		w.eventually(t, "is told of "+dns, func() string {
+			if state("DNS") != dns || state("DOMAINS") != search {
+				return fmt.Sprintf("DNS=%s DOMAINS=%s", state("DNS"), state("DOMAINS"))
+			}
+			return ""
+		})
+	}
+	is("fd00:10:96::a", "default.svc.cluster.local")
+	asked := tap.Sent()["RS"]
+	w.podwire(t, "setup", "--dns", "fd00:10:96::b", "--search", "other.example")
+	is("fd00:10:96::b", "other.example")
+	if n := tap.Sent()["RS"]; n != asked {
+		t.Errorf("the guest asked for it: %d RS more", n-asked)
+	}
+	if text := without(w.podwire(t, "status"), "fd00:10:96::b"); text != "" {
+		t.Error(text)
+	}
+}
+
+// TestAllIPv6AddressesAreHandedOut: DHCPv4 has room for one, DHCPv6 for all.
+func TestAllIPv6AddressesAreHandedOut(t *testing.T) {
+	for _, driver := range client.Drivers() {
+		if driver.IPv4 || driver.Name != "systemd-networkd" && driver.Name != "dhcpcd" {
+			continue
+		}
+		t.Run(driver.Name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
+			more := []netip.Addr{netip.MustParseAddr("fd00:10:244:1::77"), netip.MustParseAddr("fd00:77::7")}
+			for _, line := range []string{
+				"address add 10.244.1.200/24 dev eth0",
+				"address add " + more[0].String() + "/64 dev eth0 nodad",
+				"address add " + more[1].String() + "/128 dev eth0 nodad",
+			} {
+				if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.localRoute(t, more...)
+			to := w.prestart(t)
+			if status := w.status(t)[0]; !strings.Contains(strings.Join(status.Warnings, "\n"), "10.244.1.200") {
+				t.Errorf("podwire status does not name the further IPv4 address: %q\n%s", status.Warnings, w.podwire(t, "status", "-o", "json"))
+			}
+			guest := w.newGuest(t)
+			if err := driver.Prepare(guest); err != nil {
+				t.Fatal(err)
+			}
+			w.plugInto(t, to, guest, "nic0")
+			if _, err := driver.Run(w.ctx, client.Guest{Space: guest, Dir: w.dir, Link: "nic0"}); err != nil {
+				t.Fatal(err)
+			}
+			for _, addr := range append(more, addr6(w.vm)) {
+				w.eventually(t, "has all addresses", func() string {
+					return without(w.output(t, guest, "ip -6 address show dev nic0 -tentative"), " "+addr.String()+"/")
+				})
+			}
+			w.reaches(t, w.other.Space, more[0], addr6(w.vm))
+		})
+	}
+}
+
+// localRoute waits until the pod has the routes to addresses of its own, which the
+// kernel adds some time after these.
+func (w *world) localRoute(t *testing.T, addrs ...netip.Addr) {
+	t.Helper()
+	for _, addr := range addrs {
+		w.eventually(t, "has the route to "+addr.String(), func() string {
+			return without(w.output(t, w.vm.Space, "ip -6 route show table local"), "local "+addr.String()+" ")
+		})
+	}
+}
+
+// TestSeveralRoutersAdvertiseThemselves gives a pod a second default route, which is
+// worse, and a further route, by another pod, which routes.
+func TestSeveralRoutersAdvertiseThemselves(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
+	const behind = "2001:db8:2::9"
+	if err := w.other.IP(w.ctx, "address add %s/128 dev lo", behind); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"-6 route add default via " + addr6(w.other).String() + " metric 4096",
+		"-6 route add 2001:db8:2::/48 via " + addr6(w.other).String(),
+	} {
+		if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tap, guest := w.plug(t, w.prestart(t))
+	w.bind6(t, guest, "nic0")
+	routers := w.hasDefault6(t, guest, 2)
+	w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
+	// Which router is whose, their MACs say.
+	for i, space := range []struct {
+		*pod.Space
+		link string
+	}{{w.node.Space, "cni0"}, {w.other.Space, "eth0"}} {
+		mac, err := space.MAC(space.link)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.reaches(t, guest, netip.MustParseAddr(routers[i]).WithZone("nic0"))
+		if text := without(w.output(t, guest, "ip -6 neighbour show dev nic0 "+routers[i]), mac); text != "" {
+			t.Errorf("router number %d is not %s: %s", i+1, space.Name(), text)
+		}
+	}
+	if text := without(w.output(t, guest, "ip -6 route show 2001:db8:2::/48"), "via "+routers[1]+" "); text != "" {
+		t.Error(text)
+	}
+	// The kernel's two, at the least: one for its link coming up, one for its question.
+	if n := tap.Counts6()["RA"]; n < 4 || n%2 != 0 {
+		t.Errorf("two routers sent %d advertisements", n)
+	}
+}

@@ -1,0 +1,181 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/client"
+	"github.com/podwire/podwire/tests/guest"
+	"github.com/podwire/podwire/tests/pod"
+)
+
+// The second network of a pod with many interfaces, which leads nowhere else; and the
+// addresses that the guest and its neighbour give themselves on the third.
+var (
+	second, second6  = netip.MustParsePrefix("192.168.5.0/24"), netip.MustParsePrefix("fd00:5::/64")
+	guest2, neighbor = netip.MustParsePrefix("192.168.9.2/24"), netip.MustParsePrefix("192.168.9.1/24")
+)
+
+// attachMore gives both pods a net1 of a second network, as Multus does, and a net2
+// with no address at all, a cable between the two. It returns the other pod's
+// addresses on net1.
+func (w *world) attachMore(t *testing.T) []netip.Addr {
+	t.Helper()
+	network := pod.BridgeNetwork(second, podMTU).And(second6).
+		With("name", "storage").With("bridge", "cni1").With("isDefaultGateway", false)
+	var there []netip.Addr
+	for _, p := range []*pod.Pod{w.vm, w.other} {
+		first := slices.Clone(p.Addrs)
+		if _, _, err := p.Attach(w.ctx, "net1", network); err != nil {
+			t.Fatal(err)
+		}
+		there = nil
+		for _, each := range p.Addrs {
+			there = append(there, each.Addr())
+		}
+		p.Addrs = first
+	}
+	err := errors.Join(
+		w.vm.Veth(w.ctx, "net2", w.other.Space, "net2"),
+		w.vm.IP(w.ctx, "link set net2 up"),
+		w.other.IP(w.ctx, "link set net2 up"),
+		w.other.IP(w.ctx, "address add %s dev net2", neighbor),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.linkLocal(t, w.vm.Space, "net2") // at rest
+	return there
+}
+
+// networkStatus is what Multus writes of the pod, in another order than the pod's own.
+const networkStatus = `[
+  {"name": "default/storage", "interface": "net1", "ips": ["192.168.5.2"], "dns": {}},
+  {"name": "kindnet", "interface": "eth0", "ips": ["10.244.1.2"], "default": true, "dns": {}},
+  {"name": "default/cable", "interface": "net2", "dns": {}}
+]`
+
+// TestManyInterfacesAreManyNICs: the guest has all of the pod's networks, and the one
+// default route of each family that the pod had.
+func TestManyInterfacesAreManyNICs(t *testing.T) {
+	for name, test := range map[string]struct {
+		args  []string
+		order []string
+		names map[string]string // of the networks
+	}{
+		"all": {[]string{"--all"}, []string{"eth0", "net1", "net2"}, map[string]string{"eth0": "", "net1": "", "net2": ""}},
+		"network status": {
+			[]string{"--all", "--network-status", "/run/podinfo/network-status"}, []string{"net1", "eth0", "net2"},
+			map[string]string{"eth0": "kindnet", "net1": "default/storage", "net2": "default/cable"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
+			there := w.attachMore(t)
+			if err := w.vm.WriteFile("/run/podinfo/network-status", []byte(networkStatus), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			all := w.prestartAll(t, test.args...)
+			var order []string
+			space := w.newGuest(t)
+			for _, to := range all {
+				order = append(order, to.Pod)
+				w.plugInto(t, to, space, to.Pod)
+			}
+			if diff := cmp.Diff(test.order, order); diff != "" {
+				t.Errorf("the interfaces (-want +got):\n%s", diff)
+			}
+			w.wantOneServer(t, test.names)
+			w.useAll(t, space)
+
+			for _, line := range []string{"ip route show default", "ip -6 route show default"} {
+				if out := w.output(t, space, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
+					t.Errorf("guest# %s\n%s", line, out)
+				}
+			}
+			targets := append(slices.Clone(there), neighbor.Addr(), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6)
+			w.reaches(t, space, targets...)
+		})
+	}
+}
+
+// wantOneServer checks what podwire says of three interfaces.
+func (w *world) wantOneServer(t *testing.T, names map[string]string) {
+	t.Helper()
+	pids := map[int]bool{}
+	got := map[string]string{}
+	for _, each := range w.status(t) {
+		got[each.Pod] = each.Network
+		if each.Plain != (each.Pod == "net2") || each.Serving == each.Plain {
+			t.Errorf("of %s status says plain=%v serving=%v", each.Pod, each.Plain, each.Serving)
+		}
+		if each.Serving {
+			pids[each.PID] = true
+		}
+	}
+	if diff := cmp.Diff(names, got); diff != "" {
+		t.Errorf("the networks (-want +got):\n%s", diff)
+	}
+	if len(pids) != 1 {
+		t.Errorf("%d processes serve", len(pids))
+	}
+}
+
+// useAll has a guest's clients configure the two links that are served, and gives the
+// third an address by hand.
+func (w *world) useAll(t *testing.T, space *pod.Space) {
+	t.Helper()
+	for _, link := range []string{"net1", "eth0"} {
+		c, err := client.Udhcpc(space, w.dir, link)
+		event := w.wait(t, running(t, c, err), "bound")
+		if routes := event.Told["staticroutes"]; link == "net1" && (event.Told["router"] != "" || strings.Contains(routes, "0.0.0.0/0")) {
+			t.Errorf("the guest was told a default route on %s: router=%q routes=%q", link, event.Told["router"], routes)
+		}
+		w.bind6(t, space, link)
+	}
+	if err := space.IP(w.ctx, "address add %s dev net2", guest2); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestGuestHasAllInterfaces is a real guest with three NICs.
+func TestGuestHasAllInterfaces(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, dualBridge, resolvConf6, bootTime)
+	there := w.attachMore(t)
+	m := w.bootWith(t, []string{"--all"})
+	var taps []string
+	for line := range strings.Lines(w.output(t, w.vm.Space, "virsh -c qemu:///system domiflist vm-0")) {
+		if words := strings.Fields(line); len(words) == 5 && strings.HasPrefix(words[0], "tap-") {
+			taps = append(taps, words[0])
+		}
+	}
+	if diff := cmp.Diff([]string{"tap-eth0", "tap-net1", "tap-net2"}, taps); diff != "" {
+		t.Errorf("libvirt's interfaces (-want +got):\n%s", diff)
+	}
+	for _, nic := range []string{"eth0", "eth1"} {
+		for _, lease := range []string{"lease", "lease6"} {
+			if _, err := m.WaitFor(w.ctx, fmt.Sprintf("^%s%s event=bound nic=%s ", guest.Prefix, lease, nic)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, line := range []string{"ip route show default", "ip -6 route show default"} {
+		if out := w.run(t, m, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
+			t.Errorf("guest# %s\n%s", line, out)
+		}
+	}
+	w.run(t, m, "ip address add "+guest2.String()+" dev eth2")
+	for _, target := range append(there, neighbor.Addr(), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6) {
+		w.run(t, m, "try-ping "+target.String())
+	}
+	w.terminate(t, m)
+}
