@@ -68,10 +68,11 @@ func (d Dir) Tool(name string) (string, error) {
 }
 
 // Libraries returns the directories of the libraries that were unpacked, in the
-// form of LD_LIBRARY_PATH.
+// form of LD_LIBRARY_PATH. Some packages still have theirs in /lib.
 func (d Dir) Libraries() string {
-	found, _ := filepath.Glob(d.Build("pkg", "usr", "lib", "*-linux-gnu")) // the pattern is good
-	return strings.Join(found, string(filepath.ListSeparator))
+	found, _ := filepath.Glob(d.Build("pkg", "usr", "lib", "*-linux-gnu")) // the patterns are good
+	old, _ := filepath.Glob(d.Build("pkg", "lib", "*-linux-gnu"))
+	return strings.Join(append(found, old...), string(filepath.ListSeparator))
 }
 
 // Unpacked returns the file below build/pkg that the first pattern matches that

@@ -85,7 +85,7 @@ func networkManager(g Guest, ipv4, ipv6 string) (stop func(), log *pod.Log, err 
 	log = &pod.Log{}
 	// The bus forks once its socket is there. As in a container, nobody waits for udev
 	// where /sys cannot be written.
-	cmd := exec.Command("sh", "-c", `mount -o remount,bind,ro /sys && "$1" --config-file=/run/dbus/conf --fork && exec "$2" --no-daemon \
+	cmd := exec.Command("sh", "-c", `mount -o remount,bind,ro /sys && "$1" --config-file=/run/dbus/conf --fork && exec "$2" --debug \
 		--config=/run/nm/conf --config-dir=/run/nm/conf.d --system-config-dir=/run/nm/conf.d \
 		--intern-config=/run/nm/intern.conf --state-file=/run/nm/state`, "sh", bus, manager)
 	cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+g.Dir.Libraries())
@@ -144,8 +144,12 @@ func networkManagerRun(ctx context.Context, g Guest, family string) (Told, error
 		return nil, err
 	}
 	defer stop()
+	var asked error // by nmcli, the last time
 	told, err := poll(ctx, "NetworkManager", func() (Told, bool, error) {
 		show, err := nmcli(ctx, g, fmt.Sprintf("GENERAL,IP%s,DHCP%[1]s", family))
+		if ctx.Err() == nil {
+			asked = err
+		}
 		if err != nil {
 			return nil, ctx.Err() != nil, ctx.Err() // it may not be there yet
 		}
@@ -159,7 +163,7 @@ func networkManagerRun(ctx context.Context, g Guest, family string) (Told, error
 		return told, strings.HasPrefix(strings.Join(show["GENERAL.STATE"], ""), "100") && told[Address] != "", nil
 	})
 	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, log.String())
+		err = fmt.Errorf("%w\n%w\n%s", err, asked, log.String())
 	}
 	return told, err
 }
