@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/wiretext"
 )
 
 // Request is what a client's message says, as far as the answer depends on it.
@@ -39,13 +39,12 @@ type Request struct {
 }
 
 const (
-	bootRequest    = 1
-	bootReply      = 2
-	hardwareEther  = 1      // RFC 2131 §2: as in ARP
-	flagBroadcast  = 0x8000 // RFC 2131 §2, figure 2
-	leastMaxSize   = 576    // RFC 2132 §9.10: the least that a client may ask for
-	mostParams     = 254    // option codes that there are
-	longestForLogs = 255
+	bootRequest   = 1
+	bootReply     = 2
+	hardwareEther = 1      // RFC 2131 §2: as in ARP
+	flagBroadcast = 0x8000 // RFC 2131 §2, figure 2
+	leastMaxSize  = 576    // RFC 2132 §9.10: the least that a client may ask for
+	mostParams    = 254    // option codes that there are
 )
 
 // Parse reads one DHCP message from a UDP payload. It refuses what is malformed;
@@ -68,7 +67,7 @@ func Parse(payload []byte) (*Request, error) {
 		MaxSize:     leastMaxSize,
 		ClientID:    p.Options[optClientID],
 		RapidCommit: p.Options.Has(dhcpv4.GenericOptionCode(optRapidCommit)),
-		VendorClass: forLogs(p.Options[optVendorClass]),
+		VendorClass: wiretext.Printable(string(p.Options[optVendorClass])),
 		Hostname:    hostname(p.Options),
 	}
 	if v := p.Options[optMaxSize]; len(v) == 2 {
@@ -131,7 +130,7 @@ func addrOf(b []byte) netip.Addr {
 
 // hostname returns what the client calls itself.
 func hostname(o dhcpv4.Options) string {
-	if name := forLogs(o[optHostname]); name != "" {
+	if name := wiretext.Printable(string(o[optHostname])); name != "" {
 		return name
 	}
 	fqdn := o[optFQDN]
@@ -139,33 +138,7 @@ func hostname(o dhcpv4.Options) string {
 		return ""
 	}
 	if fqdn[0]&0x04 == 0 { // the E bit: without it, the name is ASCII
-		return forLogs(fqdn[3:])
+		return wiretext.Printable(string(fqdn[3:]))
 	}
-	return forLogs([]byte(fromLabels(fqdn[3:])))
-}
-
-// fromLabels reads a domain name in wire form, as far as it goes. Pointers end
-// it: RFC 4702 §2.3.1 allows none.
-func fromLabels(b []byte) string {
-	var labels []string
-	for len(b) > 0 && b[0] > 0 && b[0] <= 63 && int(b[0]) < len(b) {
-		n := 1 + int(b[0])
-		labels = append(labels, string(b[1:n]))
-		b = b[n:]
-	}
-	return strings.Join(labels, ".")
-}
-
-// forLogs makes text from the guest harmless: what it sends is up to it.
-func forLogs(b []byte) string {
-	b = b[:min(len(b), longestForLogs)]
-	return strings.TrimRight(strings.Map(func(r rune) rune {
-		switch {
-		case r == 0:
-			return ' ' // some clients end their text with a NUL
-		case r < ' ' || r > '~':
-			return '?'
-		}
-		return r
-	}, string(b)), " ")
+	return wiretext.Name(fqdn[3:]) // RFC 4702 §2.3.1 allows no pointers
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
+
+	"github.com/podwire/podwire/pkg/wiretext"
 )
 
 // Request is what a client's message says, as far as the answer depends on it.
@@ -64,9 +66,8 @@ func (k IAKind) String() string {
 func (ia IA) String() string { return fmt.Sprintf("%s %08x", ia.Kind, ia.ID) }
 
 const (
-	leastDUID      = 2 + 1 // RFC 8415 §11.1: the type, and from 1 to 128 octets
-	longestDUID    = 2 + 128
-	longestForLogs = 255
+	leastDUID   = 2 + 1 // RFC 8415 §11.1: the type, and from 1 to 128 octets
+	longestDUID = 2 + 128
 )
 
 // Parse reads one DHCPv6 message from a UDP payload. It refuses what is
@@ -124,7 +125,7 @@ func (r *Request) read(code uint16, v []byte) error {
 		r.RapidCommit = true
 	case optFQDN:
 		if len(v) > 0 && !r.FQDN { // RFC 4704 §4: flags, then the name
-			r.FQDN, r.FQDNFlags, r.Hostname = true, v[0], fromLabels(v[1:])
+			r.FQDN, r.FQDNFlags, r.Hostname = true, v[0], wiretext.Name(v[1:])
 		}
 	case optVendorClass:
 		if r.VendorClass == "" {
@@ -177,37 +178,10 @@ func vendorClass(v []byte) string {
 		if end > len(v) {
 			break
 		}
-		if text := forLogs(string(v[2:end])); text != "" {
+		if text := wiretext.Printable(string(v[2:end])); text != "" {
 			texts = append(texts, text)
 		}
 		v = v[end:]
 	}
-	return forLogs(strings.Join(texts, " "))
-}
-
-// fromLabels reads a domain name in wire form, as far as it goes: without its
-// last, empty label it is a partial one (RFC 4704 §4.2). Pointers end it: RFC 8415
-// §10 allows none.
-func fromLabels(b []byte) string {
-	var labels []string
-	for len(b) > 0 && b[0] > 0 && b[0] <= 63 && int(b[0]) < len(b) {
-		n := 1 + int(b[0])
-		labels = append(labels, string(b[1:n]))
-		b = b[n:]
-	}
-	return forLogs(strings.Join(labels, "."))
-}
-
-// forLogs makes text from the guest harmless: what it sends is up to it.
-func forLogs(s string) string {
-	s = s[:min(len(s), longestForLogs)]
-	return strings.TrimRight(strings.Map(func(r rune) rune {
-		switch {
-		case r == 0:
-			return ' ' // some clients end their text with a NUL
-		case r < ' ' || r > '~':
-			return '?'
-		}
-		return r
-	}, s), " ")
+	return wiretext.Printable(strings.Join(texts, " "))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
 	"github.com/podwire/podwire/pkg/resolvconf"
+	"github.com/podwire/podwire/pkg/wiretext"
 )
 
 const leastRefresh = 600 // IRT_MINIMUM, RFC 8415 §7.6 and §21.23
@@ -108,7 +109,7 @@ func (m *message) search() [][]byte {
 	var out [][]byte
 	for _, name := range names {
 		if name, err := resolvconf.Domain(name); err == nil {
-			out = append(out, append(toLabels(name), 0))
+			out = append(out, append(wiretext.AppendName(nil, name), 0))
 		}
 	}
 	return out
@@ -127,26 +128,17 @@ func (m *message) fqdn() []byte {
 		b[0] |= fqdnOverridden
 	}
 	if strings.Contains(host, ".") {
-		return append(append(b, toLabels(host)...), 0)
+		return append(wiretext.AppendName(b, host), 0)
 	}
 	domain, err := resolvconf.Domain(m.lease.Domain)
 	if err != nil {
-		return append(b, toLabels(host)...)
+		return wiretext.AppendName(b, host)
 	}
 	full, err := resolvconf.Domain(host + "." + domain)
 	if err != nil {
-		return append(b, toLabels(host)...)
+		return wiretext.AppendName(b, host)
 	}
-	return append(append(b, toLabels(full)...), 0)
-}
-
-// toLabels encodes a name without the empty label at its end.
-func toLabels(name string) []byte {
-	b := make([]byte, 0, len(name)+2)
-	for label := range strings.SplitSeq(name, ".") {
-		b = append(append(b, byte(len(label))), label...)
-	}
-	return b
+	return append(wiretext.AppendName(b, full), 0)
 }
 
 // bootURL returns where to boot from (RFC 5970 §3.1): the lease's boot file, if

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/podwire/podwire/pkg/frame"
+	"github.com/podwire/podwire/pkg/wiretext"
 )
 
 // Options (RFC 4861 §4.6, RFC 4191 §2.3, RFC 8106 §5).
@@ -127,7 +127,7 @@ func searchOptions(names []string, lifetime uint32, most int) [][]byte {
 		out = append(out, append(b, make([]byte, (unit-len(b)%unit)%unit)...))
 	}
 	for _, name := range names {
-		encoded := appendName(nil, name)
+		encoded := append(wiretext.AppendName(nil, name), 0)
 		if len(body) > 0 && unit+len(body)+len(encoded) > most {
 			flush()
 			body = nil
@@ -138,15 +138,6 @@ func searchOptions(names []string, lifetime uint32, most int) [][]byte {
 		flush()
 	}
 	return out
-}
-
-// appendName writes a domain name as labels (RFC 1035 §3.1).
-func appendName(b []byte, name string) []byte {
-	for label := range strings.SplitSeq(name, ".") {
-		b = append(b, byte(len(label)))
-		b = append(b, label...)
-	}
-	return append(b, 0)
 }
 
 // routeOptions are route information options (RFC 4191 §2.3), each as short as
