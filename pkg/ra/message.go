@@ -155,16 +155,21 @@ func (m *message) addLink(l lease.Lease, routes []lease.Route, best map[netip.Pr
 	}
 }
 
-// halves are the default route as clients take it: some heed no prefix of
-// length 0.
-var halves = []netip.Prefix{netip.MustParsePrefix("::/1"), netip.MustParsePrefix("8000::/1")}
+// everywhere is a default route on the link as clients take it, which heed no prefix
+// of length 0, and newer ones of systemd none that begins with ::. It is all that
+// unicast addresses are assigned from (IANA's IPv6 address space): global and unique
+// local ones, and those that stand for IPv4 (RFC 6052, RFC 8215).
+var everywhere = []netip.Prefix{
+	netip.MustParsePrefix("2000::/3"), netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("64::/16"),
+}
 
 func (m *message) addPrefix(p netip.Prefix) {
 	switch {
 	case !advertisable(p) || slices.Contains(m.prefixes, p):
 	case p.Bits() == 0:
-		m.addPrefix(halves[0])
-		m.addPrefix(halves[1])
+		for _, part := range everywhere {
+			m.addPrefix(part)
+		}
 	default:
 		m.prefixes = append(m.prefixes, p)
 	}

@@ -138,12 +138,12 @@ func TestAdvertise(t *testing.T) {
 			"fe80::5: router medium 65535, prefix fd00::1/128, mtu 1450, dns fd00::a, search svc, route fd00::/64 medium",
 		},
 		{
-			"a default route on the link comes in halves",
+			"a default route on the link comes as all that is assigned",
 			func(l *lease.Lease) {
 				l.Addrs, l.Routes = prefixes("fd00::7/128"), routes("::/0")
 				l.Routers = []lease.Router{{Addr: l.Server.LinkLocal}}
 			},
-			"fe80::11:22ff:fe33:4455: router medium 0, prefix ::/1, prefix 8000::/1, mtu 1450, dns fd00::a, search svc",
+			"fe80::11:22ff:fe33:4455: router medium 0, prefix 2000::/3, prefix fc00::/7, prefix 64::/16, mtu 1450, dns fd00::a, search svc",
 		},
 		{
 			"what is on the link in reserve of a gateway is left out",

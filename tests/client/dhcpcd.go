@@ -68,9 +68,9 @@ var dhcpcdDriver = Driver{
 var dhcpcd6Driver = Driver{
 	Name: "dhcpcd", Version: dhcpcdVersion,
 	Cannot: func(version string) map[string]string {
-		// Since 10.1 it does: github.com/NetworkConfiguration/dhcpcd/pull/297.
+		// One behind 10.1 does: github.com/NetworkConfiguration/dhcpcd/pull/297.
 		var major, minor int
-		if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && (major > 10 || major == 10 && minor >= 1) {
+		if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err == nil && (major > 10 || major == 10 && minor > 1) {
 			return nil
 		}
 		return map[string]string{Routes: "this version takes no route information (RFC 4191) from router advertisements"}

@@ -28,7 +28,7 @@ echo podwire-ipxe dns6=${net0/dns6}
 echo podwire-ipxe search=${net0/dnssl}
 echo podwire-ipxe mtu=${net0/mtu}
 echo podwire-ipxe hostname=${net0/hostname}
-echo podwire-ipxe end=
+echo podwire-ipxe end=yes
 poweroff
 `
 
@@ -38,6 +38,7 @@ func IPXECannot(ipv4 bool) map[string]string {
 		return map[string]string{Routes: "it asks for no classless routes (RFC 3442): it talks to its boot server by the first router"}
 	}
 	return map[string]string{
+		Prefix:   "newer versions show the length of DHCPv6's address alone, which is 128",
 		Routes:   "it takes a default router from router advertisements, and no other route",
 		MTU:      "it takes no MTU from router advertisements",
 		Hostname: "it sends DHCPv6 no name, and so is told none (RFC 4704 §4)",

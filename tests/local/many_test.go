@@ -72,7 +72,8 @@ func TestManyInterfacesAreManyNICs(t *testing.T) {
 	}{
 		"all": {[]string{"--all"}, []string{"eth0", "net1", "net2"}, map[string]string{"eth0": "", "net1": "", "net2": ""}},
 		"network status": {
-			[]string{"--all", "--network-status", "/run/podinfo/network-status"}, []string{"net1", "eth0", "net2"},
+			[]string{"--all", "--network-status", "/run/podinfo/network-status"},
+			[]string{"net1", "eth0", "net2"},
 			map[string]string{"eth0": "kindnet", "net1": "default/storage", "net2": "default/cable"},
 		},
 	} {

@@ -42,8 +42,14 @@ type row struct {
 var (
 	families = []string{"IPv4", "IPv6", "dual"}
 	columns  = [][2]string{
-		{"address", "address"}, {"prefix", "prefix"}, {"default", "default route"}, {"routes", "further routes"},
-		{"dns", "DNS"}, {"search", "search list"}, {"mtu", "MTU"}, {"hostname", "host name"},
+		{"address", "address"},
+		{"prefix", "prefix"},
+		{"default", "default route"},
+		{"routes", "further routes"},
+		{"dns", "DNS"},
+		{"search", "search list"},
+		{"mtu", "MTU"},
+		{"hostname", "host name"},
 	}
 )
 
