@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/config"
@@ -143,72 +141,6 @@ func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []
 		a.log.Warn("a network of the pod has no interface that could be wired", "network", network)
 	}
 	return names, err
-}
-
-// asSeen adds what is known beside the snapshot: the MACs of gateways, and the
-// routes of the pod's other interfaces, which are gone from the kernel where these
-// are wired, and tell which interface is the primary one.
-func (a *Agent) asSeen(ctx context.Context, s netstate.Snapshot, name string) (_ netstate.Snapshot, asked bool, err error) {
-	s, err = a.learn(ctx, s, name, a.kernel.Resolved)
-	return s, false, err
-}
-
-// askTime is how long a gateway has to say its MAC: the three tries of RFC 4861
-// §10, and half of one.
-const askTime = 3500 * time.Millisecond
-
-// askGateways is asSeen, and asks for the MACs that are not known, while the pod
-// can.
-func (a *Agent) askGateways(ctx context.Context, s netstate.Snapshot, name string) (_ netstate.Snapshot, asked bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	patience := time.AfterFunc(time.Second, func() {
-		a.log.Info("waiting for the gateways of the pod to say their MAC", "link", name)
-	})
-	defer patience.Stop()
-	s, err = a.learn(ctx, s, name, a.kernel.Resolve)
-	return s, true, err
-}
-
-func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
-	resolve func(context.Context, string, []netip.Addr) (map[netip.Addr]netstate.MAC, error),
-) (netstate.Snapshot, error) {
-	s, err := a.withRoutesOfOthers(s)
-	link, ok := s.LinkByName(name)
-	if err != nil || !ok {
-		return s, err
-	}
-	gateways := discover.Unresolved(s, link)
-	if len(gateways) == 0 {
-		return s, nil
-	}
-	macs, err := resolve(ctx, name, gateways)
-	if err != nil {
-		return s, err
-	}
-	s.Neighbors = slices.Clone(s.Neighbors)
-	for _, gateway := range gateways {
-		if mac, ok := macs[gateway]; ok {
-			s.Neighbors = append(s.Neighbors, netstate.Neighbor{Link: link.Index, Addr: gateway, MAC: mac, State: netstate.NeighborReachable})
-		}
-	}
-	return s, nil
-}
-
-func (a *Agent) withRoutesOfOthers(s netstate.Snapshot) (netstate.Snapshot, error) {
-	records, err := a.recorded(s.NetNS)
-	if err != nil {
-		return s, err
-	}
-	s.Routes = slices.Clone(s.Routes)
-	for _, r := range records {
-		// Of one that was cut off they may be gone as well; it does no harm to have
-		// them twice.
-		if was, ok := r.Snapshot.LinkByName(r.Interface.PodInterface); ok {
-			s.Routes = append(s.Routes, r.Snapshot.RoutesOf(was.Index)...)
-		}
-	}
-	return s, nil
 }
 
 // fresh plans an interface from what it was before podwire touched it. asked says
