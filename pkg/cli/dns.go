@@ -28,7 +28,7 @@ type forwarder struct {
 	log   *slog.Logger
 
 	mu  sync.Mutex
-	now *passage // nil between two
+	now *passage // one that failed, until there is another
 }
 
 // passage is how the guest's questions reach the relay. The kernel's own TCP and UDP
@@ -130,15 +130,7 @@ func upstream(l lease.Lease) []netip.AddrPort {
 }
 
 // FromGuest takes a frame of the guest.
-func (f *forwarder) FromGuest(frame []byte) error {
-	p := f.use(nil)
-	if p == nil {
-		return errNoPassage
-	}
-	return p.FromGuest(frame)
-}
-
-var errNoPassage = errors.New("relaying DNS: the device is gone, and not there again yet")
+func (f *forwarder) FromGuest(frame []byte) error { return f.use(nil).FromGuest(frame) }
 
 // use returns the passage, after putting one in its place where it is not nil.
 func (f *forwarder) use(next *passage) *passage {

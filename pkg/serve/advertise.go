@@ -21,7 +21,7 @@ const (
 )
 
 var (
-	allNodes = netip.MustParseAddr("ff02::1")
+	allNodes = netip.IPv6LinkLocalAllNodes()
 	allMAC   = frame.MulticastMAC(allNodes)
 )
 

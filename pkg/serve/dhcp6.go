@@ -37,7 +37,7 @@ func (s *Server) respondDHCP6(l lease.Lease, request []byte) ([][]byte, bool) {
 	log := s.opts.Log.With("msg_type", req.Type.String(), "xid", fmt.Sprintf("%x", req.XID))
 	answer, ok := dhcp6.Reply(l, req, udp.Dst.Addr())
 	if !ok {
-		s.stats.silence6(req, answer.Reason)
+		s.stats.count(answer.Reason)
 		log.Debug("not answered", "reason", answer.Reason)
 		return nil, true
 	}

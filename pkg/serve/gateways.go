@@ -61,37 +61,28 @@ func (s *Server) watchGateways(ctx context.Context) {
 				s.solicit(*s.lease.Load(), n)
 			}
 		}
-		s.hearGateways(ctx, conn)
+		err := readFrames(ctx, conn, func(advertisement []byte) error {
+			s.hearGateway(advertisement)
+			return nil
+		})
+		s.opts.Log.Debug("the pod interface is not listened to any more", "err", err)
 		conn = openAgain(ctx, open)
 	}
 }
 
-// hearGateways returns when the connection fails or ctx ends.
-func (s *Server) hearGateways(ctx context.Context, conn io.ReadWriteCloser) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer func() {
-		if stop() {
-			_ = conn.Close()
+// hearGateway takes what a gateway says of itself.
+func (s *Server) hearGateway(advertisement []byte) {
+	l := s.lease.Load()
+	changed, standIns := neighbor.Heard(*l, advertisement)
+	if len(standIns) == 0 || !s.lease.CompareAndSwap(l, &changed) {
+		return // nothing new, or a new lease came meanwhile: it is asked again
+	}
+	for _, standIn := range standIns {
+		s.stats.count("gateway-moved")
+		if s.stats.mayLog("gateway-moved") {
+			s.opts.Log.Info("a gateway has another MAC", "addr", standIn.StandsFor.String(), "mac", standIn.MAC.String())
 		}
-	}()
-	buf := make([]byte, maxFrame)
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return
-		}
-		l := s.lease.Load()
-		changed, standIns := neighbor.Heard(*l, buf[:n])
-		if len(standIns) == 0 || !s.lease.CompareAndSwap(l, &changed) {
-			continue // nothing new, or a new lease came meanwhile: it is asked again
-		}
-		for _, standIn := range standIns {
-			s.stats.count("gateway-moved")
-			if s.stats.mayLog("gateway-moved") {
-				s.opts.Log.Info("a gateway has another MAC", "addr", standIn.StandsFor.String(), "mac", standIn.MAC.String())
-			}
-			_ = s.tap.send(neighbor.Announce(changed, standIn)) // or else the guest asks
-		}
+		_ = s.tap.send(neighbor.Announce(changed, standIn)) // or else the guest asks
 	}
 }
 

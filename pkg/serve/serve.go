@@ -159,6 +159,24 @@ func openAgain(ctx context.Context, open func() (io.ReadWriteCloser, error)) io.
 
 // serveConn answers on one open tap until it fails or ctx ends.
 func (s *Server) serveConn(ctx context.Context, conn io.ReadWriteCloser) error {
+	return readFrames(ctx, conn, func(request []byte) error {
+		for _, reply := range s.answer(request) {
+			if err := s.tap.send(reply); err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				// The tap may be down, or its queue full; the guest asks again.
+				s.stats.count("write-failed")
+				s.opts.Log.Warn("an answer could not be sent", "tap", s.opts.Tap, "err", err)
+			}
+		}
+		return nil
+	})
+}
+
+// readFrames hands over each frame that comes in until there is an error or ctx
+// ends, and then has closed the connection. heed must not keep the frame.
+func readFrames(ctx context.Context, conn io.ReadCloser, heed func(frame []byte) error) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer func() {
 		if stop() {
@@ -169,17 +187,10 @@ func (s *Server) serveConn(ctx context.Context, conn io.ReadWriteCloser) error {
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
-			return fmt.Errorf("reading from the tap: %w", err)
+			return fmt.Errorf("reading frames: %w", err)
 		}
-		for _, reply := range s.answer(buf[:n]) {
-			if err := s.tap.send(reply); err != nil {
-				if ctx.Err() != nil {
-					return err
-				}
-				// The tap may be down, or its queue full; the guest asks again.
-				s.stats.count("write-failed")
-				s.opts.Log.Warn("an answer could not be sent", "tap", s.opts.Tap, "err", err)
-			}
+		if err := heed(buf[:n]); err != nil {
+			return err
 		}
 	}
 }

@@ -83,12 +83,6 @@ func (s *stats) exchange6(req *dhcp6.Request, a dhcp6.Answer) {
 	}
 }
 
-func (s *stats) silence6(req *dhcp6.Request, reason string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.counts[reason]++
-}
-
 // advertised notes an RS.
 func (s *stats) advertised(answered bool) {
 	s.mu.Lock()
