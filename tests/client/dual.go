@@ -39,7 +39,7 @@ func networkdDual(ctx context.Context, g Guest) (usable time.Time, err error) {
 		if err != nil {
 			return nil, false, err
 		}
-		state, err := networkdState(ctx, g.Space, g.Link)
+		state, err := NetworkdState(ctx, g.Space, g.Link)
 		told[DNS] = names(state["DNS"])
 		if usable.IsZero() && told[Default] != "" && told4[Default] != "" && strings.Contains(told[DNS], " ") {
 			usable = time.Now()

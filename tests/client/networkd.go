@@ -72,24 +72,33 @@ func Networkd(ctx context.Context, space *pod.Space, link string) (map[string]st
 // networkd starts systemd-networkd with settings for one link and waits until it has
 // configured that. The caller ends it.
 func networkd(ctx context.Context, space *pod.Space, link, conf string) (stop func(), err error) {
-	if err := space.WriteFile("/run/systemd/network/10-guest.network", []byte(conf), 0o644); err != nil {
+	stop, log, err := StartNetworkd(space, conf)
+	if err != nil {
 		return nil, err
-	}
-	var log pod.Log
-	cmd := exec.Command("sh", "-c", networkdScript)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := space.Start(cmd); err != nil {
-		return nil, fmt.Errorf("starting systemd-networkd: %w", err)
-	}
-	stop = func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
 	}
 	if err := online(ctx, space, link); err != nil {
 		stop()
-		return nil, fmt.Errorf("waiting for systemd-networkd: %w\n%s", err, log.String())
+		return nil, fmt.Errorf("waiting for systemd-networkd: %w\n%s", err, log())
 	}
 	return stop, nil
+}
+
+// StartNetworkd starts systemd-networkd in a space, with the settings of a .network
+// file. It returns what ends it, and what it has printed so far.
+func StartNetworkd(space *pod.Space, conf string) (stop func(), log func() string, err error) {
+	if err := space.WriteFile("/run/systemd/network/10-guest.network", []byte(conf), 0o644); err != nil {
+		return nil, nil, err
+	}
+	var printed pod.Log
+	cmd := exec.Command("sh", "-c", networkdScript)
+	cmd.Stdout, cmd.Stderr = &printed, &printed
+	if err := space.Start(cmd); err != nil {
+		return nil, nil, fmt.Errorf("starting systemd-networkd: %w", err)
+	}
+	return func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+	}, printed.String, nil
 }
 
 // networkdLease reads its lease of DHCPv4.
@@ -98,9 +107,9 @@ func networkdLease(ctx context.Context, space *pod.Space) (map[string]string, er
 	return assignments(out), err
 }
 
-// networkdState reads what it says of a link to systemd-resolved: DNS and DOMAINS, of
+// NetworkdState reads what it says of a link to systemd-resolved: DNS and DOMAINS, of
 // both families.
-func networkdState(ctx context.Context, space *pod.Space, link string) (map[string]string, error) {
+func NetworkdState(ctx context.Context, space *pod.Space, link string) (map[string]string, error) {
 	out, err := space.Run(ctx, "sh", "-c", `cat "/run/systemd/netif/links/$(cat /sys/class/net/`+link+`/ifindex)"`)
 	return assignments(out), err
 }
@@ -170,7 +179,7 @@ var networkd6Driver = Driver{
 			if err != nil {
 				return nil, false, err
 			}
-			state, err := networkdState(ctx, g.Space, g.Link)
+			state, err := NetworkdState(ctx, g.Space, g.Link)
 			told[DNS] = ipv6s(state["DNS"])
 			told[Search] = names(state["DOMAINS"])
 			return told, told[Address] != "" && told[Default] != "", err

@@ -65,26 +65,11 @@ type machine struct {
 // is ready. The end of the test ends it.
 func (w *world) boot(t *testing.T, ask ...string) *machine {
 	t.Helper()
-	image, err := guest.Build(w.dir)
+	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	accel, err := guest.Accel(w.ctx, w.dir, image, func() { t.Log("trying KVM") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.vm.PrepareLibvirt(); err != nil {
-		t.Fatal(err)
-	}
-	const console, domain = "/run/test/console", "/run/test/domain.xml"
-	listener, err := w.vm.Listen(console)
-	if err != nil {
-		t.Fatal(err)
-	}
-	xml, err := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: console, Ask: ask}.XML()
-	if err != nil {
-		t.Fatal(err)
-	}
+	const domain = "/run/test/domain.xml"
 	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +77,7 @@ func (w *world) boot(t *testing.T, ask ...string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{Console: guest.Listen(listener), launcher: exec.Command(program, "--start-libvirtd", domain)}
+	m := &machine{Console: console, launcher: exec.Command(program, "--start-libvirtd", domain)}
 	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
 	if err := w.vm.Start(m.launcher); err != nil {
 		t.Fatal(err)

@@ -106,15 +106,6 @@ UseDomains=no
 UseHostname=no
 `
 
-// networkdScript starts systemd-networkd as in a container, where it does not wait for
-// udev: over a /sys that cannot be written, and said to be one. Its user must be able to
-// read its settings.
-const networkdScript = `mount -o remount,bind,ro /sys
-mkdir -p /run/systemd
-echo docker >/run/systemd/container
-chmod 755 /run /run/systemd /run/systemd/network
-exec /lib/systemd/systemd-networkd`
-
 // newNetworkdGuest is newGuest, where the kernel leaves all to systemd-networkd.
 func (w *world) newNetworkdGuest(t *testing.T) *pod.Space {
 	t.Helper()
@@ -129,21 +120,17 @@ func (w *world) newNetworkdGuest(t *testing.T) *pod.Space {
 // knows of the link's DNS.
 func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string) string) {
 	t.Helper()
-	if err := guest.WriteFile("/run/systemd/network/10-guest.network", []byte(networkdConf), 0o644); err != nil {
+	stop, _, err := client.StartNetworkd(guest, networkdConf)
+	if err != nil {
 		t.Fatal(err)
 	}
-	daemon(t, guest, "sh", "-c", networkdScript)
+	t.Cleanup(stop)
 	return func(name string) string {
-		content, err := guest.Run(w.ctx, "sh", "-c", "cat /run/systemd/netif/links/$(cat /sys/class/net/nic0/ifindex)")
+		state, err := client.NetworkdState(w.ctx, guest, "nic0")
 		if err != nil {
 			return "" // it has not begun yet
 		}
-		for line := range strings.Lines(content) {
-			if value, ok := strings.CutPrefix(line, name+"="); ok {
-				return strings.TrimSpace(value)
-			}
-		}
-		return ""
+		return state[name]
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -25,26 +24,17 @@ func (w *world) startResolver(t *testing.T) {
 	if err := w.vm.SetResolvConf("search pods.example\nnameserver " + resolver + "\n"); err != nil {
 		t.Fatal(err)
 	}
-	var log pod.Log
-	cmd := exec.Command("dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
+	log := daemon(t, w.vm.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
 		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address="+resolver,
 		"--host-record=small.pods.example,10.1.2.3,fd00::1:2:3",
 		"--txt-record=large.pods.example,"+strings.Join(slices.Repeat([]string{strings.Repeat("x", 250)}, 16), ","))
-	cmd.Stderr = &log
-	if err := w.vm.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	})
 	for {
 		if _, err := w.ask(w.vm.Space, resolver).LookupHost(w.ctx, "small.pods.example"); err == nil {
 			return
 		}
 		select {
 		case <-w.ctx.Done():
-			t.Fatalf("dnsmasq does not answer\n%s", log.String())
+			t.Fatalf("dnsmasq does not answer\n%s", log())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

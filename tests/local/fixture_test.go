@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -206,16 +205,6 @@ func (w *world) plugInto(t *testing.T, to wired, guest *pod.Space, link string) 
 // guest that it hears an address. It returns what the server has logged so far.
 func (w *world) serverOnPodNetwork(t *testing.T) func() string {
 	t.Helper()
-	var log pod.Log
-	cmd := exec.Command("dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--conf-file=/dev/null",
+	return daemon(t, w.other.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--conf-file=/dev/null",
 		"--port=0", "--no-ping", "--leasefile-ro", "--dhcp-authoritative", "--interface=eth0", "--dhcp-range=10.244.1.100,10.244.1.200")
-	cmd.Stderr = &log
-	if err := w.other.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	})
-	return log.String
 }

@@ -39,28 +39,12 @@ func (w *world) boot(t *testing.T, ask ...string) *machine {
 // bootWith is boot with arguments for podwire-launcher.
 func (w *world) bootWith(t *testing.T, args []string, ask ...string) *machine {
 	t.Helper()
-	image, err := guest.Build(w.dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	accel, err := guest.Accel(w.ctx, w.dir, image, func() { t.Log("trying KVM") })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.vm.PrepareLibvirt(); err != nil {
-		t.Fatal(err)
-	}
-	const console = "/run/test/console"
-	listener, err := w.vm.Listen(console)
-	if err != nil {
-		t.Fatal(err)
-	}
-	xml, err := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: console, Ask: ask}.XML()
+	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := w.launch(t, xml, args...)
-	m.Console = guest.Listen(listener)
+	m.Console = console
 	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
 		t.Fatalf("%v\n%s", err, m.log.String())
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -48,15 +47,6 @@ UseHostname=no
 UseHostname=no
 `
 
-// networkdScript starts systemd-networkd as in a container, where it does not wait for
-// udev: over a /sys that cannot be written, and said to be one. Its user must be able to
-// read its settings.
-const networkdScript = `mount -o remount,bind,ro /sys
-mkdir -p /run/systemd
-echo docker >/run/systemd/container
-chmod 755 /run /run/systemd /run/systemd/network
-exec /lib/systemd/systemd-networkd`
-
 // guest plugs a host into the pod's tap, has its client configure it, and checks that it
 // has taken the pod's place.
 func (w *world) guest(to wired) (err error) {
@@ -97,19 +87,7 @@ func startUdhcpc(w *world, guest *pod.Space) (stop func(), log func() string, er
 }
 
 func startNetworkd(_ *world, guest *pod.Space) (stop func(), log func() string, err error) {
-	if err := guest.WriteFile("/run/systemd/network/10-guest.network", []byte(networkdConf), 0o644); err != nil {
-		return nil, nil, err
-	}
-	var printed pod.Log
-	cmd := exec.Command("sh", "-c", networkdScript)
-	cmd.Stdout, cmd.Stderr = &printed, &printed
-	if err := guest.Start(cmd); err != nil {
-		return nil, nil, fmt.Errorf("starting systemd-networkd: %w", err)
-	}
-	return func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed
-	}, printed.String, nil
+	return client.StartNetworkd(guest, networkdConf)
 }
 
 // clientTime is how long a client may take. It should need two seconds.

@@ -53,7 +53,11 @@ func (w *world) boots(t *testing.T) error {
 // boot runs podwire-launcher in the VM's pod, and waits until the guest is ready.
 func (w *world) boot(t *testing.T) (*machine, error) {
 	t.Helper()
-	xml, console, err := w.domain(t)
+	var ask []string
+	if w.family != ipv4 {
+		ask = append(ask, "podwire.ip6=wait")
+	}
+	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
 	if err != nil {
 		return nil, err
 	}
@@ -77,33 +81,6 @@ func (w *world) boot(t *testing.T) (*machine, error) {
 		return nil, fmt.Errorf("%w\n%s", err, m.log.String())
 	}
 	return m, nil
-}
-
-// domain is the guest, and its console.
-func (w *world) domain(t *testing.T) (xml string, console *guest.Console, err error) {
-	t.Helper()
-	image, err := guest.Build(w.dir)
-	if err != nil {
-		return "", nil, err
-	}
-	accel, err := guest.Accel(w.ctx, w.dir, image, func() { t.Log("trying KVM") })
-	if err != nil {
-		return "", nil, err
-	}
-	if err := w.vm.PrepareLibvirt(); err != nil {
-		return "", nil, err
-	}
-	const socket = "/run/test/console"
-	listener, err := w.vm.Listen(socket)
-	if err != nil {
-		return "", nil, err
-	}
-	d := guest.Domain{Name: "vm-0", Image: image, Accel: accel, Console: socket}
-	if w.family != ipv4 {
-		d.Ask = append(d.Ask, "podwire.ip6=wait")
-	}
-	xml, err = d.XML()
-	return xml, guest.Listen(listener), err
 }
 
 // machineReaches is reaches, for a guest that is talked to by its console. That it is
