@@ -36,6 +36,7 @@ func New(s netstate.Snapshot) *Kernel {
 	s.Neighbors = slices.Clone(s.Neighbors)
 	s.Qdiscs = slices.Clone(s.Qdiscs)
 	s.Filters = slices.Clone(s.Filters)
+	s.Tables = slices.Clone(s.Tables)
 	return &Kernel{State: s, Err: syscall.ENOBUFS}
 }
 
@@ -61,14 +62,25 @@ func (k *Kernel) link(name string) *netstate.Link {
 func (k *Kernel) Do(_ context.Context, step plan.Step) error {
 	switch s := step.(type) {
 	case plan.CreateTap:
-		return k.addLink(netstate.Link{Name: s.Name, Kind: "tun", MAC: s.MAC, MTU: s.MTU, AddrGenMode: "none"})
+		if err := k.addLink(netstate.Link{Name: s.Name, Kind: "tun", MAC: s.MAC, MTU: s.MTU, AddrGenMode: "none"}); err != nil || !s.Up {
+			return err
+		}
+		return k.setUp(s.Name, true)
 	case plan.CreateBridge:
 		if err := k.addLink(netstate.Link{Name: s.Name, Kind: "bridge", MAC: s.MAC, MTU: s.MTU, AddrGenMode: "none"}); err != nil {
 			return err
 		}
 		return k.setUp(s.Name, true)
 	case plan.AddFilter:
-		return k.addFilter(s)
+		return k.addFilter(s.Link, netstate.Filter{Name: s.Name})
+	case plan.Redirect:
+		return k.redirect(s)
+	case plan.AddAddresses:
+		return k.addAddresses(s)
+	case plan.SetOption:
+		return k.setOption(s, s.Value)
+	case plan.Translate:
+		return k.translate(s)
 	case plan.TakeAddresses:
 		return k.takeAddresses(s)
 	case plan.SetMAC:
@@ -90,7 +102,15 @@ func (k *Kernel) Undo(_ context.Context, step plan.Step) error {
 	case plan.CreateBridge:
 		return k.delLink(s.Name)
 	case plan.AddFilter:
-		return k.delFilter(s)
+		return k.delFilter(s.Link, s.Name, s.KeepHook)
+	case plan.Redirect:
+		return k.delFilter(s.Link, s.Name, s.KeepHook)
+	case plan.AddAddresses:
+		return k.removeAddresses(s)
+	case plan.SetOption:
+		return k.setOption(s, s.Was)
+	case plan.Translate:
+		return k.untranslate(s)
 	case plan.TakeAddresses:
 		return k.giveAddresses(s)
 	case plan.SetMAC:
@@ -208,42 +228,49 @@ func (k *Kernel) setMaster(name, bridge string) error {
 	return nil
 }
 
-func (k *Kernel) addFilter(s plan.AddFilter) error {
-	l := k.link(s.Link)
+// addFilter also takes the place of one of that name that says something else.
+func (k *Kernel) addFilter(link string, f netstate.Filter) error {
+	l := k.link(link)
 	if l == nil {
-		return fmt.Errorf("adding filter %q: %w", s.Name, syscall.ENODEV)
+		return fmt.Errorf("adding filter %q: %w", f.Name, syscall.ENODEV)
+	}
+	f.Link = l.Index
+	if slices.Contains(k.State.Filters, f) {
+		return nil
 	}
 	if !slices.ContainsFunc(k.State.Qdiscs, func(q netstate.Qdisc) bool { return q.Link == l.Index && q.Kind == "clsact" }) {
-		if err := k.op("adding clsact to %q", s.Link); err != nil {
+		if err := k.op("adding clsact to %q", link); err != nil {
 			return err
 		}
 		k.State.Qdiscs = append(k.State.Qdiscs, netstate.Qdisc{Link: l.Index, Kind: "clsact"})
 	}
-	if k.State.HasFilter(l.Index, s.Name) {
-		return nil
-	}
-	if err := k.op("adding filter %q", s.Name); err != nil {
+	if err := k.op("adding filter %q", f.Name); err != nil {
 		return err
 	}
-	k.State.Filters = append(k.State.Filters, netstate.Filter{Link: l.Index, Name: s.Name})
+	k.State.Filters = append(k.others(l.Index, f.Name), f)
 	return nil
 }
 
-func (k *Kernel) delFilter(s plan.AddFilter) error {
-	l := k.link(s.Link)
+// others are the filters but for one.
+func (k *Kernel) others(link int, name string) []netstate.Filter {
+	return slices.DeleteFunc(k.State.Filters, func(f netstate.Filter) bool { return f.Link == link && f.Name == name })
+}
+
+// delFilter removes a filter, and the hook with the last one.
+func (k *Kernel) delFilter(link, name string, keepHook bool) error {
+	l := k.link(link)
 	if l == nil {
 		return nil
 	}
-	if err := k.op("removing filter %q", s.Name); err != nil {
+	if err := k.op("removing filter %q", name); err != nil {
 		return err
 	}
-	k.State.Filters = slices.DeleteFunc(k.State.Filters, func(f netstate.Filter) bool {
-		return f.Link == l.Index && f.Name == s.Name
-	})
-	if !s.KeepHook {
-		k.State.Qdiscs = slices.DeleteFunc(k.State.Qdiscs, func(q netstate.Qdisc) bool {
-			return q.Link == l.Index && q.Kind == "clsact"
-		})
+	k.State.Filters = k.others(l.Index, name)
+	if keepHook || slices.ContainsFunc(k.State.Filters, func(f netstate.Filter) bool { return f.Link == l.Index }) {
+		return nil
 	}
+	k.State.Qdiscs = slices.DeleteFunc(k.State.Qdiscs, func(q netstate.Qdisc) bool {
+		return q.Link == l.Index && q.Kind == "clsact"
+	})
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // Eth0 returns the plan of a snapshot's eth0, and its guest's lease.
 func Eth0(t testing.TB, s netstate.Snapshot, c config.Config) (plan.Plan, lease.Lease) {
 	t.Helper()
-	links, err := discover.Interfaces(s, []string{"eth0"})
+	links, err := discover.Interfaces(s, []string{"eth0"}, c.Binding)
 	if err != nil {
 		t.Fatal(err)
 	}

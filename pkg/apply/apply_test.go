@@ -21,16 +21,25 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-func stepsOf(t *testing.T, s netstate.Snapshot) plan.Steps {
+func stepsOf(t *testing.T, s netstate.Snapshot) plan.Steps { return boundSteps(t, s, config.Bridge) }
+
+func boundSteps(t *testing.T, s netstate.Snapshot, b config.Binding) plan.Steps {
 	t.Helper()
-	p, _ := planned.Eth0(t, s, config.Default())
+	c := config.Default()
+	c.Binding = b
+	p, _ := planned.Eth0(t, s, c)
 	return p.Steps
 }
 
 func each(t *testing.T, do func(t *testing.T, before netstate.Snapshot, steps plan.Steps)) {
 	t.Helper()
 	for _, shape := range shapes.All() {
-		t.Run(shape.Name, func(t *testing.T) { do(t, shape.Snapshot, stepsOf(t, shape.Snapshot)) })
+		for _, b := range []config.Binding{config.Bridge, config.TC, config.Masquerade} {
+			if b == config.Masquerade && len(shape.Snapshot.AddrsOf(shapes.Index)) == 0 {
+				continue // which it refuses
+			}
+			t.Run(shape.Name+"/"+string(b), func(t *testing.T) { do(t, shape.Snapshot, boundSteps(t, shape.Snapshot, b)) })
+		}
 	}
 }
 
@@ -54,7 +63,7 @@ func TestRunThenUndoLeavesThePodAsFound(t *testing.T) {
 			t.Errorf("drift right after: %q", drift)
 		}
 		for _, a := range k.State.Addrs {
-			if a.Link == shapes.Index {
+			if a.Link == shapes.Index && slices.ContainsFunc(steps, func(s plan.Step) bool { return s.Kind() == "take-addresses" }) {
 				t.Errorf("the pod interface still has %s", a.Prefix)
 			}
 		}
@@ -245,6 +254,66 @@ func TestCheckNamesEachDrift(t *testing.T) {
 				t.Errorf("drift = %q, want it to say %q", drift, tt.want)
 			}
 		})
+	}
+}
+
+// TestCheckNamesEachDriftOfABinding also repairs each.
+func TestCheckNamesEachDriftOfABinding(t *testing.T) {
+	tests := []struct {
+		name    string
+		binding config.Binding
+		spoil   func(s *netstate.Snapshot)
+		want    string
+	}{
+		{"tap deleted", config.TC, func(s *netstate.Snapshot) { dropLink(s, "tap-eth0") }, `"tap-eth0" is gone`},
+		{"tap down", config.TC, func(s *netstate.Snapshot) { link(s, "tap-eth0").Up = false }, `"tap-eth0" is down`},
+		{"redirects gone", config.TC, func(s *netstate.Snapshot) { s.Filters = nil }, `the redirect from "eth0" to "tap-eth0" is gone`},
+		{"redirect to a tap of before", config.TC, func(s *netstate.Snapshot) {
+			s.Filters = slices.Clone(s.Filters)
+			s.Filters[len(s.Filters)-1].To = 99
+		}, "leads to link 99"},
+		{"gateway's address gone", config.Masquerade, func(s *netstate.Snapshot) {
+			s.Addrs = slices.DeleteFunc(s.Addrs, func(a netstate.Addr) bool { return a.Prefix.String() == "10.0.2.1/24" })
+		}, "lost its address 10.0.2.1/24"},
+		{"not forwarded", config.Masquerade, func(s *netstate.Snapshot) { link(s, "eth0").Forwarding = false }, `forwarding of "eth0" is 0`},
+		{"IPv6 not forwarded", config.Masquerade, func(s *netstate.Snapshot) { s.Forwarding6 = false }, `forwarding of "all" is 0`},
+		{"table gone", config.Masquerade, func(s *netstate.Snapshot) { s.Tables = nil }, `table "podwire-eth0" of nftables is gone`},
+		{"other rules", config.Masquerade, func(s *netstate.Snapshot) { s.Tables[0].Chains[0].Rules = nil }, "other rules"},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.binding)+", "+tt.name, func(t *testing.T) {
+			before := shapes.Dual()
+			steps, k := boundSteps(t, before, tt.binding), kerneltest.New(before)
+			if err := apply.Run(t.Context(), k, steps, quiet); err != nil {
+				t.Fatal(err)
+			}
+			tt.spoil(&k.State)
+			if drift := strings.Join(apply.Check(steps, k.State), "\n"); !strings.Contains(drift, tt.want) {
+				t.Errorf("drift = %q, want it to say %q", drift, tt.want)
+			}
+			if err := apply.Repair(t.Context(), k, steps, quiet); err != nil {
+				t.Fatal(err)
+			}
+			if drift := apply.Check(steps, k.State); len(drift) > 0 {
+				t.Errorf("drift after the repair: %q", drift)
+			}
+		})
+	}
+}
+
+func TestThePodsAddressesAreWatched(t *testing.T) {
+	before := shapes.Dual()
+	steps, k := boundSteps(t, before, config.Masquerade), kerneltest.New(before)
+	if err := apply.Run(t.Context(), k, steps, quiet); err != nil {
+		t.Fatal(err)
+	}
+	k.State.Addrs = slices.DeleteFunc(k.State.Addrs, func(a netstate.Addr) bool { return a.Link == shapes.Index && a.Prefix.Addr().Is4() })
+	if drift := strings.Join(apply.Check(steps, k.State), "\n"); !strings.Contains(drift, "behind which the guest is") {
+		t.Errorf("drift = %q", drift)
+	}
+	k.State.Blind, k.State.Tables = true, nil
+	if drift := strings.Join(apply.Check(steps, k.State), "\n"); strings.Contains(drift, "table") {
+		t.Errorf("a table that cannot be seen is said to be gone: %q", drift)
 	}
 }
 

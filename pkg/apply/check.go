@@ -21,7 +21,11 @@ func Check(steps plan.Steps, s netstate.Snapshot) []string {
 func check(step plan.Step, s netstate.Snapshot) []string {
 	switch step := step.(type) {
 	case plan.CreateTap:
-		return checkLink(s, step.Name, "tun", step.MAC, step.MTU)
+		drift := checkLink(s, step.Name, "tun", step.MAC, step.MTU)
+		if link, ok := s.LinkByName(step.Name); ok && step.Up {
+			drift = append(drift, checkUp(link)...)
+		}
+		return drift
 	case plan.CreateBridge:
 		drift := checkLink(s, step.Name, "bridge", step.MAC, step.MTU)
 		if link, ok := s.LinkByName(step.Name); ok {
@@ -30,18 +34,14 @@ func check(step plan.Step, s netstate.Snapshot) []string {
 		}
 		return drift
 	case plan.AddFilter:
-		if link, ok := s.LinkByName(step.Link); ok && !s.HasFilter(link.Index, step.Name) {
+		if link, ok := s.LinkByName(step.Link); ok && !s.HasFilter(link.Index, step.Name) && !step.Try {
 			return []string{fmt.Sprintf("the filter %q on %q is gone", step.Name, step.Link)}
 		}
 	case plan.TakeAddresses:
-		link, ok := s.LinkByName(step.Link)
-		if !ok {
-			return []string{fmt.Sprintf("the pod interface %q is gone", step.Link)}
+		if drift := checkPod(s, step.Link, step.Index); drift != nil {
+			return drift
 		}
-		if link.Index != step.Index {
-			return []string{fmt.Sprintf("the pod interface %q is another link than it was (index %d, was %d)",
-				step.Link, link.Index, step.Index)}
-		}
+		link, _ := s.LinkByName(step.Link)
 		return checkNoAddrs(s, link)
 	case plan.SetMAC:
 		if link, ok := s.LinkByName(step.Link); ok && link.MAC != step.MAC {
@@ -49,6 +49,26 @@ func check(step plan.Step, s netstate.Snapshot) []string {
 		}
 	case plan.AttachPort:
 		return checkPort(s, step)
+	case plan.Redirect:
+		return checkRedirect(s, step)
+	case plan.AddAddresses:
+		return checkAddrs(s, step)
+	case plan.SetOption:
+		return checkOption(s, step)
+	case plan.Translate:
+		return checkTranslate(s, step)
+	}
+	return nil
+}
+
+// checkPod makes sure that the pod interface is the one that was wired.
+func checkPod(s netstate.Snapshot, name string, index int) []string {
+	link, ok := s.LinkByName(name)
+	switch {
+	case !ok:
+		return []string{fmt.Sprintf("the pod interface %q is gone", name)}
+	case link.Index != index:
+		return []string{fmt.Sprintf("the pod interface %q is another link than it was (index %d, was %d)", name, link.Index, index)}
 	}
 	return nil
 }
@@ -118,6 +138,16 @@ func Restored(steps plan.Steps, s netstate.Snapshot) []string {
 			}
 		case plan.TakeAddresses:
 			missing = append(missing, addressesBack(step, s)...)
+		case plan.Redirect:
+			missing = append(missing, redirectThere(s, step)...)
+		case plan.SetOption:
+			if value, known := option(s, step); known && value != step.Was {
+				missing = append(missing, fmt.Sprintf("the option %s of %q is %d, not %d as it was", step.Option, step.Link, value, step.Was))
+			}
+		case plan.Translate:
+			if slices.ContainsFunc(s.Tables, func(t netstate.Table) bool { return t.Name == step.Table }) {
+				missing = append(missing, fmt.Sprintf("the table %q of nftables is still there", step.Table))
+			}
 		}
 	}
 	return missing
@@ -126,6 +156,14 @@ func Restored(steps plan.Steps, s netstate.Snapshot) []string {
 func stillThere(s netstate.Snapshot, name string) []string {
 	if _, ok := s.LinkByName(name); ok {
 		return []string{fmt.Sprintf("%q is still there", name)}
+	}
+	return nil
+}
+
+// redirectThere is the worst of what could be left: the pod would hear nothing.
+func redirectThere(s netstate.Snapshot, step plan.Redirect) []string {
+	if link, ok := s.LinkByName(step.Link); ok && s.HasFilter(link.Index, step.Name) {
+		return []string{fmt.Sprintf("the redirect from %q to %q is still there", step.Link, step.To)}
 	}
 	return nil
 }

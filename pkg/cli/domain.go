@@ -11,7 +11,7 @@ import (
 
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/domxml"
-	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
 )
 
 func domainCommand() *cobra.Command {
@@ -25,11 +25,11 @@ func domainCommand() *cobra.Command {
 	AddFlags(cmd, config.Setup)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		return run(func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
-			interfaces, err := a.planned(ctx)
+			devices, err := a.planned(ctx)
 			if err != nil {
 				return err
 			}
-			text, err := domainText(cmd.InOrStdin(), args, interfaces)
+			text, err := domainText(cmd.InOrStdin(), args, devices)
 			if err != nil {
 				return usageError{err}
 			}
@@ -40,11 +40,11 @@ func domainCommand() *cobra.Command {
 	return cmd
 }
 
-func domainText(stdin io.Reader, args []string, interfaces []plan.Interface) (string, error) {
+func domainText(stdin io.Reader, args []string, devices []domxml.Device) (string, error) {
 	if len(args) == 0 {
 		var all []string
-		for _, i := range interfaces {
-			element, err := domxml.Element(i)
+		for _, d := range devices {
+			element, err := domxml.Element(d.Interface, d.Card)
 			if err != nil {
 				return "", err
 			}
@@ -56,7 +56,7 @@ func domainText(stdin io.Reader, args []string, interfaces []plan.Interface) (st
 	if err != nil {
 		return "", err
 	}
-	return domxml.Put(text, interfaces)
+	return domxml.Put(text, devices)
 }
 
 // ReadInput reads a file, or standard input where its name is "-".
@@ -74,15 +74,35 @@ func ReadInput(stdin io.Reader, name string) (string, error) {
 	return string(text), nil
 }
 
-// planned returns the interfaces that are wired or would be.
-func (a *Agent) planned(ctx context.Context) ([]plan.Interface, error) {
+// planned returns the domain's network cards for the interfaces that are wired or
+// would be.
+func (a *Agent) planned(ctx context.Context) ([]domxml.Device, error) {
 	jobs, err := a.current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]plan.Interface, len(jobs))
+	records := make([]record.Record, len(jobs))
 	for i, j := range jobs {
-		out[i] = j.record.Interface
+		records[i] = j.record
 	}
-	return out, nil
+	return a.devices(records), nil
+}
+
+// device is the domain's network card for an interface: as setup was told, but for
+// what is given now. The wiring does not depend on it.
+func (a *Agent) device(r record.Record) domxml.Device {
+	c := a.config.Over(r.Config)
+	d := domxml.Device{Interface: r.Interface, Card: domxml.Card{Model: c.Model, Vhost: c.Vhost, PCIAddress: c.PCIAddress}}
+	if d.Binding == config.Macvtap {
+		d.Queues = c.Queues // it is not made with a number of them
+	}
+	return d
+}
+
+func (a *Agent) devices(records []record.Record) []domxml.Device {
+	out := make([]domxml.Device, len(records))
+	for i, r := range records {
+		out[i] = a.device(r)
+	}
+	return out
 }

@@ -44,7 +44,7 @@ func TestTheFirstFrameIsAnswered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 {
-		firstFrame(t, pod, interfaces[0])
+		firstFrame(t, pod, interfaces[0].Interface)
 	}
 	if err := network.Teardown(t.Context()); err != nil {
 		t.Error(err)

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/domxml"
 	"github.com/podwire/podwire/pkg/plan"
 )
 
@@ -19,7 +21,7 @@ const hookName = "qemu"
 
 const hookHelp = `Be libvirt's hook for QEMU domains: "prepare begin" is prestart, "release end" is teardown,
 and every other operation succeeds and does nothing. The domain's XML comes on standard input;
-a domain without an interface on one of podwire's taps is none of its business.
+a domain without an interface on one of podwire's taps, or a macvtap, is none of its business.
 
 A link to podwire at /etc/libvirt/hooks/qemu is enough: by that name podwire is the hook.
 Settings come from the environment of libvirtd, or from the file that PODWIRE_CONFIG names.
@@ -59,9 +61,6 @@ func (a *Agent) hook(ctx context.Context, operation, domain string) error {
 	if operation != "prepare begin" && operation != "release end" {
 		return nil
 	}
-	if !strings.Contains(domain, plan.TapPrefix) {
-		return nil
-	}
 	ours, err := a.hasTap(ctx, domain)
 	if err != nil || !ours {
 		return err
@@ -76,16 +75,37 @@ func (a *Agent) hook(ctx context.Context, operation, domain string) error {
 // hasTap reports whether a domain has an interface on one of the taps that are
 // there, or would be.
 func (a *Agent) hasTap(ctx context.Context, domain string) (bool, error) {
-	interfaces, err := a.planned(ctx)
+	taps, err := a.possible(ctx, domain)
+	if err != nil || len(taps) == 0 {
+		return false, err
+	}
+	devices, err := a.planned(ctx)
 	if err != nil {
 		return false, err
 	}
-	for _, i := range interfaces {
-		if strings.Contains(domain, "'"+i.Tap+"'") || strings.Contains(domain, `"`+i.Tap+`"`) {
+	for _, d := range devices {
+		if slices.Contains(taps, d.Tap) {
 			return true, nil
 		}
 	}
 	return false, nil
+}
+
+// possible are those of a domain's taps that could be podwire's: whatever is wrong
+// with the pod is no matter of a machine that has none.
+func (a *Agent) possible(ctx context.Context, domain string) ([]string, error) {
+	taps, err := domxml.Taps(domain)
+	if err != nil || len(taps) == 0 {
+		return nil, err
+	}
+	s, err := a.kernel.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(taps, func(tap string) bool {
+		link, _ := s.LinkByName(tap)
+		return !strings.HasPrefix(tap, plan.TapPrefix) && config.Bridge.For(link) != config.Macvtap
+	}), nil
 }
 
 // AsHook makes the arguments of a podwire that was called by the name of

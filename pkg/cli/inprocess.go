@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/podwire/podwire/pkg/domxml"
 	"github.com/podwire/podwire/pkg/kernel"
-	"github.com/podwire/podwire/pkg/plan"
 )
 
 // InProcess wires the pod and serves its guest in this process, as the launcher
@@ -23,7 +23,7 @@ func NewInProcess(a *Agent) *InProcess { return &InProcess{agent: a} }
 
 // Setup wires the pod's interfaces and serves them; it returns when the server
 // answers. When it cannot, what it wired is taken back.
-func (p *InProcess) Setup(ctx context.Context) ([]plan.Interface, error) {
+func (p *InProcess) Setup(ctx context.Context) ([]domxml.Device, error) {
 	unlock, err := p.agent.lockForSetup(ctx, kernel.NeedNetRaw)
 	if err != nil {
 		return nil, err
@@ -33,21 +33,21 @@ func (p *InProcess) Setup(ctx context.Context) ([]plan.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
-	var interfaces []plan.Interface
+	var devices []domxml.Device
 	for _, w := range wired {
-		interfaces = append(interfaces, w.Interface)
+		devices = append(devices, p.agent.device(w.Record))
 		p.own = p.own || !w.Before
 	}
 	names := p.agent.unserved(ctx, wired)
 	if len(names) == 0 {
-		return interfaces, nil // by a sidecar, or by an earlier call
+		return devices, nil // by a sidecar, or by an earlier call
 	}
 	if err := p.serve(ctx, names); err != nil {
 		p.own = false
 		return nil, p.agent.takeBack(ctx, wired, err)
 	}
 	p.own = true
-	return interfaces, nil
+	return devices, nil
 }
 
 // serve starts the server. It ends with Teardown, not with the context of Setup:

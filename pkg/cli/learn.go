@@ -43,7 +43,7 @@ func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
 	if err != nil || !ok {
 		return s, err
 	}
-	gateways := discover.Unresolved(s, link)
+	gateways := discover.Unresolved(s, link, a.config.Binding)
 	if len(gateways) == 0 {
 		return s, nil
 	}

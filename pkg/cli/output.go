@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/plan"
 	"github.com/podwire/podwire/pkg/record"
@@ -25,7 +26,7 @@ type Result struct {
 // InterfaceResult is one pod interface of a Result.
 type InterfaceResult struct {
 	PodInterface string         `json:"podInterface"`
-	Binding      plan.Binding   `json:"binding"`
+	Binding      config.Binding `json:"binding"`
 	Bridge       string         `json:"bridge,omitempty"`
 	Tap          string         `json:"tap"`
 	MAC          string         `json:"mac"`
@@ -38,12 +39,13 @@ type InterfaceResult struct {
 	Hostname     string         `json:"hostname"`
 	Domain       string         `json:"domain,omitempty"`
 	Queues       int            `json:"queues"`
-	LeaseTime    string         `json:"leaseTime"`          // infinite, or such as 1h0m0s
-	Server       netip.Addr     `json:"server"`             // the DHCPv4 server identifier
-	Network      string         `json:"network,omitempty"`  // what the pod's network-status annotation calls it
-	Routers      []lease.Router `json:"routers,omitempty"`  // who advertises to an IPv6 guest
-	Upstream     []netip.Addr   `json:"upstream,omitempty"` // where its DNS questions are relayed to
-	Plain        bool           `json:"plain,omitempty"`    // without addresses: joined to its network, and told nothing
+	LeaseTime    string         `json:"leaseTime"`              // infinite, or such as 1h0m0s
+	Server       netip.Addr     `json:"server"`                 // the DHCPv4 server identifier
+	Network      string         `json:"network,omitempty"`      // what the pod's network-status annotation calls it
+	Routers      []lease.Router `json:"routers,omitempty"`      // who advertises to an IPv6 guest
+	Upstream     []netip.Addr   `json:"upstream,omitempty"`     // where its DNS questions are relayed to
+	PodAddresses []string       `json:"podAddresses,omitempty"` // behind which a masqueraded guest is
+	Plain        bool           `json:"plain,omitempty"`        // without addresses: joined to its network, and told nothing
 	Warnings     []string       `json:"warnings,omitempty"`
 
 	// Of plan alone: each step in the words of ip(8), which may be several lines,
@@ -77,6 +79,13 @@ func interfaceResult(r record.Record) InterfaceResult {
 	}
 	for _, p := range l.Addrs {
 		out.Addresses = append(out.Addresses, p.String())
+	}
+	for _, step := range r.Steps {
+		if t, ok := step.(plan.Translate); ok {
+			for _, addr := range t.Translated() {
+				out.PodAddresses = append(out.PodAddresses, addr.String())
+			}
+		}
 	}
 	if l.Time != 0 {
 		out.LeaseTime = l.Time.String()
@@ -121,7 +130,7 @@ func printInterface(w io.Writer, i InterfaceResult) {
 	}
 	row("interface", i.PodInterface)
 	row("network", i.Network)
-	row("binding", fmt.Sprintf("%s, bridge %s, tap %s", i.Binding, i.Bridge, i.Tap))
+	row("binding", bindingText(i))
 	row("mac", i.MAC)
 	row("mtu", fmt.Sprint(i.MTU))
 	row("addresses", i.Addresses...)
@@ -144,6 +153,21 @@ func printInterface(w io.Writer, i InterfaceResult) {
 	for _, warning := range i.Warnings {
 		row("warning", warning)
 	}
+}
+
+// bindingText names the binding, and what was made for it.
+func bindingText(i InterfaceResult) string {
+	text := string(i.Binding)
+	if i.Bridge != "" {
+		text += ", bridge " + i.Bridge
+	}
+	if i.Tap != i.PodInterface {
+		text += ", tap " + i.Tap
+	}
+	if len(i.PodAddresses) > 0 {
+		text += ", behind " + strings.Join(i.PodAddresses, ", ")
+	}
+	return text
 }
 
 func printStatus(w io.Writer, i InterfaceResult) {

@@ -25,7 +25,7 @@ func inspectCommand() *cobra.Command {
 
 func planCommand() *cobra.Command {
 	return command("plan", "print the steps that setup would take",
-		"Print the steps that setup would take, in the words of ip(8), bridge(8) and tc(8).\nChanges nothing, needs no capability.",
+		"Print the steps that setup would take, in the words of ip(8), bridge(8), tc(8), sysctl(8) and nft(8).\nChanges nothing, needs no capability.",
 		[]config.Group{config.Setup}, printPlan)
 }
 

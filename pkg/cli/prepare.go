@@ -100,7 +100,7 @@ func (a *Agent) learned(ctx context.Context, learn learn, s netstate.Snapshot, n
 	}
 	j, err := a.fresh(s, name, a.config, asked)
 	if link, ok := s.LinkByName(name); ok && !asked {
-		j.unasked = discover.Unresolved(s, link)
+		j.unasked = discover.Unresolved(s, link, a.config.Binding)
 	}
 	return j, err
 }
@@ -124,7 +124,7 @@ func (a *Agent) interfaces(ctx context.Context, s netstate.Snapshot) ([]string, 
 	if len(names) > 0 {
 		return names, nil
 	}
-	links, err := discover.Interfaces(s, nil)
+	links, err := discover.Interfaces(s, nil, a.config.Binding)
 	for _, l := range links {
 		names = append(names, l.Name)
 	}
@@ -136,7 +136,7 @@ func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []
 	if err != nil {
 		return nil, err
 	}
-	names, missing, err := discover.All(s, networks, wired)
+	names, missing, err := discover.All(s, networks, wired, a.config.Binding)
 	for _, network := range missing {
 		a.log.Warn("a network of the pod has no interface that could be wired", "network", network)
 	}
@@ -146,7 +146,12 @@ func (a *Agent) allInterfaces(ctx context.Context, s netstate.Snapshot, wired []
 // fresh plans an interface from what it was before podwire touched it. asked says
 // that its gateways have been asked for their MACs: then silence is worth a warning.
 func (a *Agent) fresh(s netstate.Snapshot, name string, c config.Config, asked bool) (job, error) {
-	links, err := discover.Interfaces(s, []string{name})
+	if !a.outside { // there, a pod is not to blame for what its node has
+		if err := c.CheckBinding(a.config.Given...); err != nil {
+			return job{}, err
+		}
+	}
+	links, err := discover.Interfaces(s, []string{name}, c.Binding)
 	if err != nil {
 		return job{}, err
 	}

@@ -7,8 +7,7 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/podwire/podwire/pkg/plan"
-	"github.com/podwire/podwire/pkg/record"
+	"github.com/podwire/podwire/pkg/domxml"
 )
 
 // Prewired is the network of a pod that others wire and serve: an init container
@@ -23,8 +22,8 @@ func NewPrewired(a *Agent) *Prewired { return &Prewired{agent: a} }
 // started in any order, unless its spec says otherwise.
 const wiredPause = 200 * time.Millisecond
 
-// Setup waits until the pod is wired, and returns its interfaces.
-func (p *Prewired) Setup(ctx context.Context) ([]plan.Interface, error) {
+// Setup waits until the pod is wired, and returns the domain's network cards.
+func (p *Prewired) Setup(ctx context.Context) ([]domxml.Device, error) {
 	timeout := p.agent.config.Timeout
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -41,7 +40,7 @@ func (p *Prewired) Setup(ctx context.Context) ([]plan.Interface, error) {
 		case <-time.After(wiredPause):
 		}
 	}
-	return interfacesOf(records), readable(err)
+	return p.agent.devices(records), readable(err)
 }
 
 // readable adds what to do where the state is another user's.
@@ -57,11 +56,3 @@ func (p *Prewired) Teardown(context.Context) error { return nil }
 
 // Abandoned is false: who wired the pod looks after it.
 func (p *Prewired) Abandoned(context.Context) bool { return false }
-
-func interfacesOf(records []record.Record) []plan.Interface {
-	out := make([]plan.Interface, len(records))
-	for i, r := range records {
-		out[i] = r.Interface
-	}
-	return out
-}

@@ -12,10 +12,11 @@ import (
 const rootHelp = `podwire gives a Kubernetes pod's network to the virtual machine that runs in it.
 
 It finds what the CNI plugin gave the pod (addresses of both families, MAC, MTU,
-routes, DNS), joins the pod interface and a tap with a bridge, and serves the one
-guest on that tap over DHCPv4, DHCPv6 and router advertisements: an unmodified VM
-boots with the pod's own addresses. When the VM is
-gone, the pod's network is put back as it was found.
+routes, DNS), joins the pod interface to a tap, and serves the one guest on that
+tap over DHCPv4, DHCPv6 and router advertisements: an unmodified VM boots with the
+pod's own addresses. When the VM is gone, the pod's network is put back as it was
+found. How the two are joined is --binding's to say: by a bridge, by tc redirects, or
+by address translation, with the guest behind the pod (masquerade).
 
   podwire plan         what would be done; changes nothing
   podwire prestart     do it, and serve the guest in the background

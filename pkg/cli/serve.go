@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/netstate"
@@ -189,10 +190,14 @@ func (a *Agent) openService(ctx context.Context, r record.Record) (*service, err
 
 func (a *Agent) serverOptions(r record.Record) serve.Options {
 	tap, port := r.Interface.Tap, r.Interface.PodInterface
+	open := a.kernel.OpenTap
+	if r.Interface.Binding == config.Macvtap {
+		open = a.kernel.OpenLink // past the queue nothing would be turned round to the guest
+	}
 	return serve.Options{
 		Tap: tap, Lease: r.Lease, Log: a.log.With("link", port),
 		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
-			return a.kernel.OpenTap(tap, plan.Answered(l))
+			return open(tap, plan.Answered(l))
 		},
 		OpenPort: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
 			return a.kernel.OpenTap(port, plan.Gateways(l))

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -72,7 +71,7 @@ func interfaceNames(*cobra.Command, []string, string) ([]cobra.Completion, cobra
 func defaultTexts() map[string]string {
 	d := config.Default()
 	return map[string]string{
-		"binding": d.Binding, "state-dir": d.StateDir, "output": d.Output, "log-format": d.LogFormat,
+		"binding": string(d.Binding), "state-dir": d.StateDir, "output": d.Output, "log-format": d.LogFormat,
 		"log-level": d.LogLevel, "timeout": d.Timeout.String(), "queues": fmt.Sprint(d.Queues),
 		"resolv-conf": d.ResolvConf, "connect": d.Connect, "grace-period": d.GracePeriod.String(),
 	}
@@ -122,13 +121,8 @@ func Load(cmd *cobra.Command) (config.Config, error) {
 	if err := c.Apply(settings...); err != nil {
 		return c, err
 	}
-	switch {
-	case !c.MAC.IsZero() && len(c.Interfaces) > 1:
-		return c, usageError{fmt.Errorf("--mac is one guest's address, and there are %d interfaces", len(c.Interfaces))}
-	case !c.MAC.IsZero() && c.All:
-		return c, usageError{errors.New("--mac is one guest's address, and --all may be several interfaces")}
-	case c.All && len(c.Interfaces) > 0:
-		return c, usageError{errors.New("--all and --interface exclude one another")}
+	if err := c.Check(); err != nil {
+		return c, usageError{err}
 	}
 	return c, nil
 }

@@ -139,7 +139,7 @@ func (a *Agent) setupOne(ctx context.Context, j job) (record.Record, error) {
 		return r, a.giveUp(ctx, r, err)
 	}
 	a.log.Info("the pod interface is wired to its VM", "link", r.Interface.PodInterface,
-		"bridge", r.Interface.Bridge, "tap", r.Interface.Tap, "mac", r.Interface.MAC)
+		"binding", r.Interface.Binding, "tap", r.Interface.Tap, "mac", r.Interface.MAC)
 	return r, nil
 }
 

@@ -55,7 +55,7 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 }
 
 func (a *Agent) statusOf(ctx context.Context, r record.Record, s netstate.Snapshot) *StatusResult {
-	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(apply.Check(r.Steps, s)), Limits: r.Interface.Binding.Limits()}
+	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(apply.Check(r.Steps, s)), Limits: limits(r.Interface.Binding)}
 	server, up := a.serving(ctx, r)
 	if up {
 		st.Serving, st.Guest, st.PID, st.Counts = true, server.Guest, server.PID, server.Counts

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/podwire/podwire/pkg/apply"
@@ -99,6 +100,9 @@ func (a *Agent) lost(ctx context.Context, name string, err error) error {
 		if _, ok := snapshot.LinkByName(link); ok {
 			return &apply.UndoError{Cause: err, Err: fmt.Errorf("%q is there, and what %q had is not known", link, name)}
 		}
+	}
+	if l, ok := snapshot.LinkByName(name); ok && slices.ContainsFunc(snapshot.Filters, func(f netstate.Filter) bool { return f.Link == l.Index }) {
+		return &apply.UndoError{Cause: err, Err: fmt.Errorf("podwire's filters are on %q, and what was wired is not known", name)}
 	}
 	return err
 }

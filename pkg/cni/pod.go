@@ -120,6 +120,9 @@ func (n Network) Config() (config.Config, error) {
 	if err == nil {
 		err = c.Apply(settings...)
 	}
+	if err == nil {
+		err = c.CheckBinding(settings...)
+	}
 	if err != nil {
 		return c, Fail(CodePod, err.Error(), "")
 	}

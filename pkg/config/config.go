@@ -24,12 +24,22 @@ type Config struct {
 	Interfaces    []string `json:"interfaces,omitempty"`
 	All           bool     `json:"all,omitempty"`           // in place of Interfaces
 	NetworkStatus string   `json:"networkStatus,omitempty"` // path of the annotation's file
-	Binding       string   `json:"binding"`
+	Binding       Binding  `json:"binding"`
+
+	Ports        []Ports        `json:"ports,omitempty"` // of masquerade: those that reach the guest; all where empty
+	ExcludePorts []Ports        `json:"excludePorts,omitempty"`
+	ExcludeFrom  []netip.Prefix `json:"excludeFrom,omitempty"`
+	VMNetwork    netip.Prefix   `json:"vmNetwork,omitzero"` // of masquerade: the guest's own; not set for none
+	VMNetwork6   netip.Prefix   `json:"vmIPv6Network,omitzero"`
 
 	MAC      netstate.MAC `json:"mac,omitzero"`  // the guest's; the pod interface's own where unset
 	MTU      int          `json:"mtu,omitempty"` // octets; the pod interface's own where 0
 	TapOwner *Owner       `json:"tapOwner,omitempty"`
 	Queues   int          `json:"queues"`
+
+	Model      string `json:"model,omitempty"`      // of the domain's network card; virtio where empty
+	Vhost      string `json:"vhost,omitempty"`      // on or off; as the hypervisor likes where empty
+	PCIAddress string `json:"pciAddress,omitempty"` // of the card, as 0000:01:00.0; the hypervisor's choice where empty
 
 	Hostname   string           `json:"hostname,omitempty"`
 	Domain     string           `json:"domain,omitempty"`
@@ -84,7 +94,9 @@ type Owner struct {
 // Default returns the settings that hold where nothing is said.
 func Default() Config {
 	return Config{
-		Binding:     "bridge",
+		Binding:     Bridge,
+		VMNetwork:   netip.MustParsePrefix("10.0.2.0/24"),
+		VMNetwork6:  netip.MustParsePrefix("fd10:0:2::/120"),
 		Queues:      1,
 		ResolvConf:  "/etc/resolv.conf",
 		StateDir:    "/run/podwire",

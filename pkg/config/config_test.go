@@ -21,7 +21,7 @@ func TestValues(t *testing.T) {
 		bad   []string
 	}{
 		{"interface", []string{"eth0", "net1.5", "a23456789012345"}, []string{"", ".", "..", "a/b", "a b", "a:b", "eth%d", "a234567890123456", "eth0\n"}},
-		{"binding", []string{"bridge"}, []string{"", "Bridge", "slirp"}},
+		{"binding", []string{"bridge", "tc", "masquerade"}, []string{"", "Bridge", "slirp", "macvtap"}},
 		{"all", []string{"true", "false"}, []string{"", "yes"}},
 		{"network-status", []string{"/etc/podinfo/network-status"}, []string{"", "network-status"}},
 		{"dns-forward", []string{"true", "false"}, []string{"", "yes"}},
@@ -34,6 +34,37 @@ func TestValues(t *testing.T) {
 		{"mtu", []string{"68", "1500", "65535"}, []string{"67", "65536", "-1", "1e3", "", "1500 ", "99999999999999999999"}},
 		{"tap-owner", []string{"107", "107:107", "0:0"}, []string{"", "qemu", "107:", ":107", "-1", "4294967295", "1:2:3"}},
 		{"queues", []string{"1", "256"}, []string{"0", "257", "x"}},
+		{
+			"port",
+			[]string{"80", "80/tcp", "53/udp", "36412/sctp", "8000-8010/tcp", "80, 443/tcp,53/udp", "1-65535", "53/tcp,53/udp"},
+			[]string{"", "0", "65536", "80/", "80/TCP", "80/icmp", "/tcp", "-", "80-", "-80", "90-80", "http", "80/tcp/udp", "80,80/tcp", "80-90,85", "+80", "80;443"},
+		},
+		{"exclude-port", []string{"15001", "15000-15090/tcp"}, []string{"", "0/udp", "15001,15001"}},
+		{
+			"exclude-from",
+			[]string{"127.0.0.6", "10.0.0.0/8", "fd00::/8", "fe80::1", "::ffff:10.0.0.1", "0.0.0.0/0"},
+			[]string{"", "localhost", "10.0.0.1/8", "10.0.0.0/33", "fe80::1%eth0", "::ffff:10.0.0.0/104", "10.0.0.0-10.0.0.9"},
+		},
+		{
+			"vm-network-cidr",
+			[]string{"10.0.2.0/24", "172.20.0.0/30", "10.0.0.0/8", "100.64.0.0/10", "none"},
+			[]string{
+				"", "None", "10.0.2.0", "10.0.2.1/24", "10.0.2.0/31", "10.0.2.0/32", "10.0.0.0/7", "fd10:0:2::/120", "::ffff:10.0.2.0/120",
+				"0.0.0.0/8", "0.1.0.0/16", "127.0.0.0/8", "127.9.0.0/16", "169.254.0.0/16", "169.0.0.0/8", "224.0.0.0/24", "240.0.0.0/24", "255.255.255.252/30",
+			},
+		},
+		{
+			"vm-ipv6-network-cidr",
+			[]string{"fd10:0:2::/120", "2001:db8::/64", "fd00::/8", "fd00::/126", "none"},
+			[]string{"", "10.0.2.0/24", "fd10:0:2::1/120", "fd00::/127", "fd00::/128", "fc00::/7", "fe80::/64", "ff00::/64", "::/64", "::1:0/112", "64:ff9b::/96", "fd00::%eth0/64"},
+		},
+		{"model", []string{"virtio", "virtio-non-transitional", "e1000e", "rtl8139"}, []string{"", "-x", "Virtio", "a b", "a'b", "a/b", long}},
+		{"vhost", []string{"on", "off"}, []string{"", "true", "vhost"}},
+		{
+			"pci-address",
+			[]string{"0000:01:00.0", "0000:00:1f.7", "ABCD:ff:00.0", "0001:00:00.0"},
+			[]string{"", "01:00.0", "0000:01:00", "0000:01:20.0", "0000:01:00.8", "0000:1:00.0", "0000:01:00.0 ", "0000:01:00.0.0", "0000:00:00.0", "000g:01:00.0"},
+		},
 		{"hostname", []string{"vm-0", "VM.Example"}, []string{"", "-vm", "v m", long, "10.0.0.1"}},
 		{"domain", []string{"a.example"}, []string{"a..b"}},
 		{"search", []string{"a.example"}, []string{"", "a_b!c"}},
@@ -91,6 +122,12 @@ func TestParsedValues(t *testing.T) {
 		Setting{"dhcp-option", "--dhcp-option", []string{"240=a,b", "241==x"}},
 		Setting{"lease-time", "--lease-time", []string{"3600"}},
 		Setting{"timeout", "--timeout", []string{"1m"}},
+		Setting{"port", "--port", []string{"80", "8000-8010/udp,443/tcp"}},
+		Setting{"exclude-port", "--exclude-port", []string{"36412/sctp"}},
+		Setting{"exclude-from", "--exclude-from", []string{"::ffff:127.0.0.6", "fd00::/8"}},
+		Setting{"vm-network-cidr", "--vm-network-cidr", []string{"172.20.0.0/16"}},
+		Setting{"vm-ipv6-network-cidr", "--vm-ipv6-network-cidr", []string{"none"}},
+		Setting{"pci-address", "--pci-address", []string{"0000:0A:1F.0"}},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -104,11 +141,16 @@ func TestParsedValues(t *testing.T) {
 	want.Options = map[uint8]string{240: "a,b", 241: "=x"}
 	want.LeaseTime = time.Hour
 	want.Timeout = time.Minute
+	want.Ports = []Ports{{"tcp", 80, 80}, {"udp", 8000, 8010}, {"tcp", 443, 443}}
+	want.ExcludePorts = []Ports{{"sctp", 36412, 36412}}
+	want.ExcludeFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.6/32"), netip.MustParsePrefix("fd00::/8")}
+	want.VMNetwork, want.VMNetwork6 = netip.MustParsePrefix("172.20.0.0/16"), netip.Prefix{}
+	want.PCIAddress = "0000:0a:1f.0"
 	if !c.Gave("mac") || c.Gave("mtu") {
 		t.Errorf("given: %v", c.Given)
 	}
 	c.Given = nil
-	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(want, c, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -116,6 +158,7 @@ func TestParsedValues(t *testing.T) {
 func TestDuplicatesAreRefused(t *testing.T) {
 	for field, values := range map[string][]string{
 		"interface": {"eth0", "eth0"}, "dhcp-option": {"240=a", "240=b"}, "mtu": {"1400", "1500"},
+		"port": {"80", "80-90"}, "vm-network-cidr": {"10.0.2.0/24", "none"},
 	} {
 		c := Default()
 		if err := c.Apply(Setting{field, "--" + field, values}); err == nil {
@@ -127,10 +170,13 @@ func TestDuplicatesAreRefused(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	got := FromEnv([]string{
 		"PATH=/bin", "PODWIRE_MTU=1400", "PODWIRE_DNS=10.0.0.1, 10.0.0.2", "PODWIRE_HOSTNAME=",
-		"PODWIRE_SERVICE_HOST=10.96.3.4", "PODWIRE_PORT=tcp://10.96.3.4:80", "PODWIRE_DHCP_OPTION=240=a, b\n241=c",
+		"PODWIRE_SERVICE_HOST=10.96.3.4", "PODWIRE_PORT=tcp://10.96.3.4:80", "PODWIRE_PORT_80_TCP=x", "PODWIRE_PORTS=80, 53/udp",
+		"PODWIRE_VM_IPV6_NETWORK_CIDR=none", "PODWIRE_DHCP_OPTION=240=a, b\n241=c",
 	})
 	want := []Setting{
 		{"mtu", "PODWIRE_MTU", []string{"1400"}},
+		{"port", "PODWIRE_PORTS", []string{"80", "53/udp"}},
+		{"vm-ipv6-network-cidr", "PODWIRE_VM_IPV6_NETWORK_CIDR", []string{"none"}},
 		{"dns", "PODWIRE_DNS", []string{"10.0.0.1", "10.0.0.2"}},
 		{"dhcp-option", "PODWIRE_DHCP_OPTION", []string{"240=a, b", "241=c"}},
 	}
@@ -215,6 +261,7 @@ func TestALaterSettingBeatsAnEarlierOne(t *testing.T) {
 func FuzzFile(f *testing.F) {
 	f.Add([]byte("mtu: 1400\ndns: [10.0.0.1]\n"))
 	f.Add([]byte("a: &a [*a]\n"))
+	f.Add([]byte("binding: masquerade\nport: [80, 8000-8010/tcp]\nexclude-from: 10.0.0.0/8\nvm-network-cidr: none\npci-address: 0000:01:00.0\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		settings, err := FromFile("f.yaml", text)
 		if err == nil {

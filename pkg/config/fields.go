@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -28,6 +29,7 @@ type Field struct {
 	Usage  string
 	List   bool // may be given more than once
 	Values []string
+	env    string // of the environment, where it is not the flag's name
 	// set gives the setting its value; want says what is allowed when it returns
 	// false.
 	set  func(c *Config, values []string) bool
@@ -36,6 +38,9 @@ type Field struct {
 
 // Env is the name of the setting's environment variable.
 func (f Field) Env() string {
+	if f.env != "" {
+		return f.env
+	}
 	return "PODWIRE_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
 }
 
@@ -44,6 +49,8 @@ func (f Field) Switch() bool { return f.Arg == "" }
 
 // Fields returns all settings, in the order of the help.
 func Fields() []Field { return fields }
+
+var bindings = []string{string(Bridge), string(Masquerade), string(TC)}
 
 var fields = []Field{
 	{
@@ -61,8 +68,8 @@ var fields = []Field{
 		set:   absolute(func(c *Config) *string { return &c.NetworkStatus }), want: "an absolute path",
 	},
 	{
-		Name: "binding", Arg: "bridge", Usage: "how the pod interface is joined to the VM", Values: []string{"bridge"},
-		set: oneOf(func(c *Config) *string { return &c.Binding }, "bridge"), want: "bridge",
+		Name: "binding", Arg: "bridge|masquerade|tc", Usage: "how the pod interface is joined to the VM: see docs/bindings.md (a macvtap is handed over as it is)",
+		Values: bindings, set: oneOf(func(c *Config) *string { return (*string)(&c.Binding) }, bindings...), want: "bridge, masquerade or tc",
 	},
 	{
 		Name: "state-dir", Arg: "DIR", Usage: "where the state of each interface is kept; a tmpfs that lives as long as the pod",
@@ -103,6 +110,43 @@ var fields = []Field{
 	{
 		Name: "queues", Group: Setup, Arg: "N", Usage: "queues of the tap; the hypervisor must open as many",
 		set: integer(func(c *Config) *int { return &c.Queues }, 1, 256), want: "a number from 1 to 256",
+	},
+	{
+		// Kubernetes sets PODWIRE_PORT in every pod of a namespace that has a service
+		// named podwire.
+		Name: "port", Group: Setup, Arg: "PORTS", List: true, env: "PODWIRE_PORTS",
+		Usage: "with masquerade: ports that reach the guest, such as 80/tcp, 53/udp, 8000-8010/tcp (default: all)",
+		set:   setPorts(func(c *Config) *[]Ports { return &c.Ports }), want: wantPorts,
+	},
+	{
+		Name: "exclude-port", Group: Setup, Arg: "PORTS", List: true,
+		Usage: "with masquerade: ports that stay the pod's own, such as a sidecar's",
+		set:   setPorts(func(c *Config) *[]Ports { return &c.ExcludePorts }), want: wantPorts,
+	},
+	{
+		Name: "exclude-from", Group: Setup, Arg: "CIDR", List: true,
+		Usage: "with masquerade: sources whose connections stay the pod's own",
+		set:   setSources, want: wantSources,
+	},
+	{
+		Name: "vm-network-cidr", Group: Setup, Arg: "CIDR", Usage: "with masquerade: the guest's IPv4 network; its first address is the gateway, its second the guest's; none for no IPv4 (default 10.0.2.0/24)",
+		set: vmNetwork(func(c *Config) *netip.Prefix { return &c.VMNetwork }, true), want: "an IPv4 network of at least four addresses, such as 10.0.2.0/24, or none",
+	},
+	{
+		Name: "vm-ipv6-network-cidr", Group: Setup, Arg: "CIDR", Usage: "with masquerade: the guest's IPv6 network, likewise (default fd10:0:2::/120)",
+		set: vmNetwork(func(c *Config) *netip.Prefix { return &c.VMNetwork6 }, false), want: "an IPv6 network of at least four addresses, such as fd10:0:2::/120, or none",
+	},
+	{
+		Name: "model", Group: Setup, Arg: "MODEL", Usage: "model of the domain's network card, such as virtio-non-transitional or e1000e (default virtio)",
+		set: setModel, want: "a libvirt network card model: letters, digits and hyphens",
+	},
+	{
+		Name: "vhost", Group: Setup, Arg: "on|off", Usage: "have the node's kernel move the frames (needs /dev/vhost-net), or the hypervisor (default: the kernel where it can)", Values: []string{"on", "off"},
+		set: oneOf(func(c *Config) *string { return &c.Vhost }, "on", "off"), want: "on or off",
+	},
+	{
+		Name: "pci-address", Group: Setup, Arg: "ADDRESS", Usage: "PCI address of the domain's network card, such as 0000:01:00.0 (default: libvirt's choice)",
+		set: setPCIAddress, want: "a PCI address such as 0000:01:00.0",
 	},
 	{
 		Name: "hostname", Group: Setup, Arg: "NAME", Usage: "the guest's host name (default: the pod's)",

@@ -20,7 +20,8 @@ const maxAnnotation = 4096
 // by the node's defaults. What names a path, a namespace or an interface is not
 // among them: those would be the node's.
 var ofPod = []string{
-	"binding", "mac", "mtu", "tap-owner", "queues", "hostname", "domain", "search", "dns", "dns-forward", "ntp",
+	"binding", "mac", "mtu", "tap-owner", "queues", "port", "exclude-port", "exclude-from", "vm-network-cidr", "vm-ipv6-network-cidr",
+	"model", "vhost", "pci-address", "hostname", "domain", "search", "dns", "dns-forward", "ntp",
 	"tftp-server", "boot-file", "dhcp-option", "lease-time",
 }
 

@@ -20,8 +20,12 @@ func TestAnnotationsAreSettings(t *testing.T) {
 		"podwire.io/dns":         "10.96.0.10, 10.96.0.11",
 		"podwire.io/dhcp-option": "240=a,b\n241=c",
 		"podwire.io/lease-time":  "1h",
-		"example.com/mtu":        "9",
-		"podwire.iox/mtu":        "9",
+		"podwire.io/binding":     "masquerade",
+		"podwire.io/port":        "80, 53/udp\n8000-8010/tcp",
+
+		"podwire.io/vm-network-cidr": "none",
+		"example.com/mtu":            "9",
+		"podwire.iox/mtu":            "9",
 	}, "wire")
 	if err != nil {
 		t.Fatal(err)
@@ -33,10 +37,12 @@ func TestAnnotationsAreSettings(t *testing.T) {
 	if err := want.Apply(
 		Setting{"tap-owner", "", []string{"107:107"}}, Setting{"dns", "", []string{"10.96.0.10", "10.96.0.11"}},
 		Setting{"dhcp-option", "", []string{"240=a,b", "241=c"}}, Setting{"lease-time", "", []string{"3600"}},
+		Setting{"binding", "", []string{"masquerade"}}, Setting{"port", "", []string{"80/tcp", "53/udp", "8000-8010/tcp"}},
+		Setting{"vm-network-cidr", "", []string{"none"}},
 	); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}), cmpopts.IgnoreFields(Config{}, "Given")); diff != "" {
+	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.IgnoreFields(Config{}, "Given")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -47,6 +53,9 @@ func TestAnnotationsAreAsStrictAsFlags(t *testing.T) {
 		{"mtu", "1e3", `annotation podwire.io/mtu: "1e3": want a number of octets from 68 to 65535`},
 		{"tap-owner", "qemu", `annotation podwire.io/tap-owner: "qemu": want a numeric user`},
 		{"dns", "", `annotation podwire.io/dns: "": want IP addresses`},
+		{"port", "http", `annotation podwire.io/port: "http": want ports such as 80/tcp`},
+		{"vm-ipv6-network-cidr", "10.0.2.0/24", `"10.0.2.0/24": want an IPv6 network of at least four addresses`},
+		{"binding", "macvtap", `"macvtap": want bridge, masquerade or tc`},
 		{"color", "red", `annotation podwire.io/color: "red": want one of podwire's annotations: wire, binding, mac, mtu`},
 		{"hostname", strings.Repeat("x", 5000), `want at most 4096 characters`},
 		{"state-dir", "/etc", "want one of podwire's annotations: "},
@@ -110,6 +119,10 @@ func TestObjectsAreSettings(t *testing.T) {
 func FuzzAnnotations(f *testing.F) {
 	f.Add("mtu", "1400")
 	f.Add("dns", "10.0.0.1,,")
+	f.Add("port", "80,53/udp,8000-8010/tcp")
+	f.Add("exclude-from", "10.0.0.0/8 fd00::1")
+	f.Add("vm-ipv6-network-cidr", "fd10:0:2::/120")
+	f.Add("pci-address", "0000:01:00.0")
 	f.Fuzz(func(t *testing.T, name, value string) {
 		c := Default()
 		settings, err := FromAnnotations(map[string]string{AnnotationPrefix + name: value})

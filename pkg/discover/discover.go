@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -37,12 +38,17 @@ const leastMTU = 68
 // configuration asks for what the interface cannot give.
 func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Config) (Found, error) {
 	d := discovery{
-		snapshot: s, link: link, networks: host.Networks, alone: !c.All && len(c.Interfaces) <= 1,
+		snapshot: s, link: link, binding: c.Binding.For(link), networks: host.Networks, alone: !c.All && len(c.Interfaces) <= 1,
 		unasked: host.Unasked, told: slices.Concat(host.ResolvConf.Nameservers, c.DNS, c.NTP),
 	}
 	for _, n := range host.Networks {
 		if n.Interface == link.Name {
 			d.network = n
+		}
+	}
+	for _, text := range d.network.Nameservers {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			d.told = append(d.told, addr.Unmap())
 		}
 	}
 	l := lease.Lease{
@@ -52,20 +58,37 @@ func Discover(s netstate.Snapshot, link netstate.Link, host Host, c config.Confi
 	if l.MTU, err = d.mtu(c.MTU); err != nil {
 		return Found{}, err
 	}
-	l.MAC = d.mac(c.MAC)
+	if l.MAC, err = d.mac(c.MAC); err != nil {
+		return Found{}, err
+	}
+	if d.binding == config.Masquerade {
+		if err := d.behind(&l, c); err != nil {
+			return Found{}, err
+		}
+	} else {
+		d.inPlace(&l, c)
+	}
+	d.names(&l, host, c)
+	return Found{Link: link, Network: d.network.Name, Lease: l, Warnings: d.warnings}, nil
+}
+
+// inPlace fills in the lease of a guest that takes the pod's place in its network.
+func (d *discovery) inPlace(l *lease.Lease, c config.Config) {
 	l.Addrs = d.addrs()
 	l.Routes = d.routes(l.Addrs)
 	l.Neighbors = d.neighbors(l.Addrs)
-	d.answerForStandIns(&l)
-	l.Server = lease.Server{ID: d.spare(1), MAC: link.MAC.Derive("server")}
-	d.routers(&l)
-	d.names(&l, host, c)
-	return Found{Link: link, Network: d.network.Name, Lease: l, Warnings: d.warnings}, nil
+	d.answerForStandIns(l)
+	l.Server = lease.Server{ID: d.spare(1), MAC: d.link.MAC.Derive("server")}
+	d.routers(l)
+	if d.binding == config.Macvtap && len(c.Ports)+len(c.ExcludePorts)+len(c.ExcludeFrom) > 0 {
+		d.warn("%q is a macvtap, which is handed over as it is: --port, --exclude-port and --exclude-from keep nothing from its guest", d.link.Name)
+	}
 }
 
 type discovery struct {
 	snapshot netstate.Snapshot
 	link     netstate.Link
+	binding  config.Binding // the link's
 	networks []Network
 	network  Network                   // the link's
 	unasked  bool                      // the pod's gateways were not asked for their MACs
@@ -101,17 +124,31 @@ func (d *discovery) mtu(asked int) (int, error) {
 
 // mac is the guest's address. libvirt refuses one that begins with FE, which it
 // keeps for its taps, so such a pod's guest differs from it in that octet.
-func (d *discovery) mac(asked netstate.MAC) netstate.MAC {
-	mac := d.link.MAC
-	if !asked.IsZero() {
-		mac = asked
-	}
-	if mac[0] == 0xfe {
+func (d *discovery) mac(asked netstate.MAC) (netstate.MAC, error) {
+	mac, own := cmp.Or(asked, d.link.MAC), d.link.MAC
+	switch {
+	case d.binding == config.Masquerade:
+		return d.macBehind(asked)
+	case d.ownMACAlone() && mac != own:
+		return mac, fmt.Errorf("--mac %s: %q is a %s, which passes no frames of another MAC than its own, %s: leave --mac out",
+			mac, d.link.Name, d.link.Kind, own)
+	case d.ownMACAlone() && mac[0] == libvirtsOwn:
+		return mac, fmt.Errorf("the MAC %s of %q begins with fe, which libvirt refuses, and a %s passes no frames of another: "+
+			"have the pod's network give it another, or use one that is a veth", mac, d.link.Name, d.link.Kind)
+	case mac[0] == libvirtsOwn:
 		mac[0] = 0x02
 		d.warn("the MAC %s of %q begins with fe, which libvirt refuses: the guest gets %s; "+
-			"a network that knows pods by their MAC will not know it", d.link.MAC, d.link.Name, mac)
+			"a network that knows pods by their MAC will not know it", own, d.link.Name, mac)
 	}
-	return mac
+	return mac, nil
+}
+
+// libvirtsOwn is the first octet of the MACs that libvirt keeps for its taps.
+const libvirtsOwn = 0xfe
+
+// ownMACAlone reports whether the link passes frames of its own MAC and no others.
+func (d *discovery) ownMACAlone() bool {
+	return d.binding == config.Macvtap || d.link.Kind == "macvlan"
 }
 
 // addrs returns the addresses that a guest can have. One whose prefix the pod
@@ -172,10 +209,14 @@ func (d *discovery) neighbors(own []netip.Prefix) []lease.Neighbor {
 	return out
 }
 
+// spareEnd is where the spare addresses end: 169.254.75.254 is the guest's in the
+// relay of its DNS questions.
+const spareEnd = 254
+
 // spare returns an address for podwire's own use: 169.254.75.1, or the next one
 // that nothing in the pod's view has.
 func (d *discovery) spare(first int) netip.Addr {
-	for last := first; last < 255; last++ {
+	for last := first; last < spareEnd; last++ {
 		if addr := netip.AddrFrom4([4]byte{169, 254, 75, byte(last)}); !d.taken(addr) {
 			return addr
 		}

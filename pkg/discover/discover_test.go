@@ -42,16 +42,37 @@ func discoverEth0(t *testing.T, s netstate.Snapshot, host Host, c config.Config)
 	return found
 }
 
-// TestShapes holds what each CNI layout's guest is told.
+func as(b config.Binding) config.Config {
+	c := config.Default()
+	c.Binding = b
+	return c
+}
+
+func told(t *testing.T, found Found) string {
+	t.Helper()
+	text, err := json.MarshalIndent(map[string]any{"lease": found.Lease, "warnings": found.Warnings}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
+}
+
+// TestShapes holds what each CNI layout's guest is told where it takes the pod's
+// place, which is the same whatever joins it to the pod interface.
 func TestShapes(t *testing.T) {
 	for _, shape := range shapes.All() {
 		t.Run(shape.Name, func(t *testing.T) {
-			found := discoverEth0(t, shape.Snapshot, cluster(), config.Default())
-			got, err := json.MarshalIndent(map[string]any{"lease": found.Lease, "warnings": found.Warnings}, "", "  ")
-			if err != nil {
-				t.Fatal(err)
+			bridge := told(t, discoverEth0(t, shape.Snapshot, cluster(), as(config.Bridge)))
+			golden.Check(t, shape.Name+".lease.json", bridge)
+			if diff := cmp.Diff(bridge, told(t, discoverEth0(t, shape.Snapshot, cluster(), as(config.TC)))); diff != "" {
+				t.Errorf("bridge and tc (-bridge +tc):\n%s", diff)
 			}
-			golden.Check(t, shape.Name+".lease.json", string(got)+"\n")
+			macvtap := shapes.With(shape.Snapshot)
+			macvtap.Links = slices.Clone(macvtap.Links)
+			macvtap.Links[1].Kind = "macvtap"
+			if diff := cmp.Diff(bridge, told(t, discoverEth0(t, macvtap, cluster(), as(config.Masquerade)))); diff != "" {
+				t.Errorf("bridge and macvtap (-bridge +macvtap):\n%s", diff)
+			}
 		})
 	}
 }
@@ -304,65 +325,5 @@ func TestMTUBeyondTheLinkIsRefused(t *testing.T) {
 	s := shapes.Bridge()
 	if _, err := Discover(s, eth0(t, s), cluster(), c); err == nil || !strings.Contains(err.Error(), "1450") {
 		t.Errorf("err = %v, want one that names the link's MTU", err)
-	}
-}
-
-func TestInterfaces(t *testing.T) {
-	second := netstate.Link{Index: 3, Name: "net1", Kind: "veth", MAC: netstate.MAC{2, 0, 0, 0, 0, 3}, MTU: 1500, Up: true}
-	withNet1 := func(s netstate.Snapshot) netstate.Snapshot {
-		s.Links = append(slices.Clone(s.Links), second)
-		s.Addrs = append(slices.Clone(s.Addrs), netstate.Addr{Link: 3, Prefix: netip.MustParsePrefix("10.5.0.7/24")})
-		return s
-	}
-	net1Default := metric(shapes.Route("0.0.0.0/0", "10.5.0.1"), 10)
-	net1Default.Link = 3
-	kind := func(kind string) netstate.Snapshot {
-		s := shapes.Bridge()
-		s.Links = slices.Clone(s.Links)
-		s.Links[1].Kind = kind
-		return s
-	}
-	port := shapes.Bridge()
-	port.Links = slices.Clone(port.Links)
-	port.Links[1].Master = 9
-
-	tests := []struct {
-		name  string
-		in    netstate.Snapshot
-		names []string
-		want  string
-		err   string
-	}{
-		{name: "the default route's", in: withNet1(shapes.Bridge()), want: "eth0"},
-		{name: "the better default route's", in: shapes.With(withNet1(shapes.With(shapes.Pod("10.244.1.7/24"), metric(shapes.Route("0.0.0.0/0", "10.244.1.1"), 100))), net1Default), want: "net1"},
-		{name: "that of an IPv6 default route", in: withNet1(shapes.With(shapes.Pod("fd00::7/64"), shapes.Route("::/0", "fe80::1"))), want: "eth0"},
-		{name: "the only one with a global address", in: shapes.Pod("10.244.1.7/24"), want: "eth0"},
-		{name: "several without a default route", in: withNet1(shapes.Pod("10.244.1.7/24")), err: "--interface"},
-		{name: "none", in: shapes.Pod(), err: "no link has a default route or a global address; there is eth0"},
-		{name: "named", in: withNet1(shapes.Bridge()), names: []string{"net1", "eth0"}, want: "net1 eth0"},
-		{name: "named and not there", in: shapes.Bridge(), names: []string{"eth7"}, err: `"eth7" does not exist; there is eth0`},
-		{name: "the loopback", in: shapes.Bridge(), names: []string{"lo"}, err: "loopback"},
-		{name: "a macvlan", in: kind("macvlan"), err: "macvlan"},
-		{name: "an ipvlan", in: kind("ipvlan"), err: "ipvlan"},
-		{name: "somebody's bridge port", in: port, err: "already a port of link 9"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			links, err := Interfaces(tt.in, tt.names)
-			if tt.err != "" {
-				if err == nil || !strings.Contains(err.Error(), tt.err) {
-					t.Fatalf("err = %v, want one that says %q", err, tt.err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, l := range links {
-				got = append(got, l.Name)
-			}
-			want(t, strings.Join(got, " "), tt.want)
-		})
 	}
 }

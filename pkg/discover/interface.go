@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
@@ -17,7 +18,7 @@ var ErrNoInterface = errors.New("no pod interface found")
 // Interfaces returns the pod interfaces to wire: those that are named, or else
 // the one that holds the default route, or else the only one with a global
 // address. Each is one that can be wired.
-func Interfaces(s netstate.Snapshot, names []string) ([]netstate.Link, error) {
+func Interfaces(s netstate.Snapshot, names []string, b config.Binding) ([]netstate.Link, error) {
 	if len(names) == 0 {
 		link, err := choose(s)
 		if err != nil {
@@ -31,7 +32,7 @@ func Interfaces(s netstate.Snapshot, names []string) ([]netstate.Link, error) {
 		if !ok {
 			return nil, fmt.Errorf("interface %q does not exist; there is %s", name, linkNames(s))
 		}
-		if err := wirable(s, link); err != nil {
+		if err := wirable(s, link, b); err != nil {
 			return nil, err
 		}
 		links = append(links, link)
@@ -44,7 +45,7 @@ func Interfaces(s netstate.Snapshot, names []string) ([]netstate.Link, error) {
 // every veth and device in the order in which they were made. Those that are wired
 // already are had whatever became of them; of the others each must be one that can
 // be wired.
-func All(s netstate.Snapshot, networks []Network, wired []string) (names, missing []string, err error) {
+func All(s netstate.Snapshot, networks []Network, wired []string, b config.Binding) (names, missing []string, err error) {
 	if len(networks) > 0 {
 		names, missing = ofNetworks(s, networks)
 	} else {
@@ -58,7 +59,7 @@ func All(s netstate.Snapshot, networks []Network, wired []string) (names, missin
 		if slices.Contains(wired, name) {
 			continue
 		}
-		if err := wirable(s, link); err != nil {
+		if err := wirable(s, link, b); err != nil {
 			return nil, nil, fmt.Errorf("%w; to leave it out, name the others with --interface", err)
 		}
 	}
@@ -145,15 +146,12 @@ func hasGlobal(s netstate.Snapshot, link netstate.Link) bool {
 	return false
 }
 
-// wirable refuses what cannot become a bridge port that carries a guest's frames,
-// and says what to use instead.
-func wirable(s netstate.Snapshot, link netstate.Link) error {
-	switch {
+// wirable refuses what a binding cannot join to a guest, and says what to use
+// instead.
+func wirable(s netstate.Snapshot, link netstate.Link, b config.Binding) error {
+	switch b = b.For(link); {
 	case link.Loopback:
 		return fmt.Errorf("interface %q is the loopback", link.Name)
-	case link.Kind == "macvlan" || link.Kind == "ipvlan":
-		return fmt.Errorf("interface %q is a %s, which passes no frames of another MAC than its own; "+
-			"attach the pod with a veth (the CNI plugins bridge, ptp and their like) or a macvtap", link.Name, link.Kind)
 	case link.Master != 0:
 		port := fmt.Sprintf("link %d", link.Master)
 		if master, ok := s.LinkByIndex(link.Master); ok {
@@ -161,10 +159,32 @@ func wirable(s netstate.Snapshot, link netstate.Link) error {
 		}
 		return fmt.Errorf("interface %q is already a port of %s, which is not podwire's by its state; "+
 			"undo that, or name another interface", link.Name, port)
+	case b == config.Masquerade:
+		return standsBehind(s, link)
+	case b == config.Bridge && link.Kind == "macvlan":
+		return fmt.Errorf("interface %q is a macvlan, which passes no frames of another MAC than its own, so it is no port of a bridge: "+
+			"use --binding tc or masquerade, or attach the pod with a macvtap, or a veth (the CNI plugins bridge, ptp and their like)", link.Name)
+	case link.Kind == "ipvlan":
+		return fmt.Errorf("interface %q is an ipvlan, which shares its MAC with others and passes no frames of another: "+
+			"use --binding masquerade, or attach the pod with a macvtap, or a veth (the CNI plugins bridge, ptp and their like)", link.Name)
 	case !link.MAC.IsUnicast():
-		return fmt.Errorf("interface %q has no Ethernet address, so a guest cannot take its place", link.Name)
+		return fmt.Errorf("interface %q has no Ethernet address, so a guest cannot take its place: use --binding masquerade", link.Name)
 	}
 	return nil
+}
+
+// standsBehind refuses an interface without an address that stands for a guest's.
+func standsBehind(s netstate.Snapshot, link netstate.Link) error {
+	instead := "use --binding bridge or tc"
+	switch {
+	case hasGlobal(s, link):
+		return nil
+	case link.Kind == "ipvlan" || !link.MAC.IsUnicast():
+		instead = "give it one"
+	case link.Kind == "macvlan":
+		instead = "use --binding tc"
+	}
+	return fmt.Errorf("interface %q has no global address, by which its guest would be reached: %s", link.Name, instead)
 }
 
 func linkNames(s netstate.Snapshot) string {

@@ -87,14 +87,30 @@ func (d *discovery) nameservers(l *lease.Lease, host Host, c config.Config) {
 		d.warn("%q is not the pod's primary interface, which alone has its DNS relayed (--dns-forward)", d.link.Name)
 	}
 	l.DNS = slices.DeleteFunc(slices.Clone(l.DNS), func(ns netip.Addr) bool {
-		if ns.IsLoopback() {
-			d.warn("nameserver %s is inside the pod, where the guest cannot reach it: left out; "+
-				"give another with --dns, or have podwire relay to it with --dns-forward", ns)
+		why := d.outOfReach(*l, ns)
+		if why != "" {
+			d.warn("nameserver %s is %s: left out; "+
+				"give another with --dns, or have podwire relay to it with --dns-forward", ns, why)
 		}
-		return ns.IsLoopback()
+		return why != ""
 	})
 	if len(l.DNS) == 0 && d.primary() {
 		d.warn("the guest gets no nameserver; give one with --dns")
+	}
+}
+
+// outOfReach says why the guest cannot ask a nameserver that the pod can, or nothing.
+func (d *discovery) outOfReach(l lease.Lease, ns netip.Addr) string {
+	behind := d.binding == config.Masquerade
+	switch {
+	case ns.IsLoopback():
+		return "inside the pod, where the guest cannot reach it"
+	case behind && ns.Is6() && ns.IsLinkLocalUnicast():
+		return "on the pod's link, where the guest behind the pod cannot reach it"
+	case behind && len(l.AddrsOf(ns.Is4())) == 0:
+		return "of a family in which the guest has no address"
+	default:
+		return ""
 	}
 }
 
@@ -110,7 +126,7 @@ func (d *discovery) forward(l *lease.Lease) {
 	}
 	var direct []netip.Addr
 	for _, ns := range l.DNS {
-		if ns.IsLoopback() || d.byOther(ns) {
+		if d.outOfReach(*l, ns) != "" || d.byOther(ns) {
 			l.Upstream = append(l.Upstream, ns)
 		} else {
 			direct = append(direct, ns)

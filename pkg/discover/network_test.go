@@ -101,7 +101,7 @@ func TestAll(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, missing, err := All(tt.in, tt.networks, tt.wired)
+			got, missing, err := All(tt.in, tt.networks, tt.wired, config.Bridge)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Errorf("err = %v, want %q", err, tt.err)

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/netstate"
 )
@@ -11,8 +12,12 @@ import (
 // Unresolved returns the gateways of a pod interface whose MAC the guest's lease
 // is made with, and the snapshot does not know: somebody has to ask the network
 // for them while the pod still can. They are global IPv6 gateways, which cannot
-// advertise themselves, and gateways of IPv4 routes "via inet6".
-func Unresolved(s netstate.Snapshot, link netstate.Link) []netip.Addr {
+// advertise themselves, and gateways of IPv4 routes "via inet6". A guest behind the
+// pod's address knows the pod alone.
+func Unresolved(s netstate.Snapshot, link netstate.Link, b config.Binding) []netip.Addr {
+	if b.For(link) == config.Masquerade {
+		return nil
+	}
 	var out []netip.Addr
 	for _, r := range s.RoutesOf(link.Index) {
 		if r.Table != netstate.TableMain || r.Type != netstate.TypeUnicast {

@@ -155,7 +155,7 @@ func TestUnresolvedGateways(t *testing.T) {
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, addr := range Unresolved(tt.in, eth0(t, tt.in)) {
+		for _, addr := range Unresolved(tt.in, eth0(t, tt.in), config.Bridge) {
 			got = append(got, addr.String())
 		}
 		if diff := cmp.Diff(tt.want, got); diff != "" {

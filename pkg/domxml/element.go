@@ -15,19 +15,30 @@ import (
 // Element returns the libvirt <interface> element for a wired interface, in
 // lines that are indented by two spaces a level, without a newline at the end.
 //
-// The tap is podwire's: managed='no' keeps libvirt (since 5.7.0) from making,
-// configuring and deleting it. The option ROM is off, because a guest that does
-// not boot from the network need not wait for it; Put leaves it alone in a
-// domain that does.
-func Element(i plan.Interface) (string, error) {
-	if err := validate(i); err != nil {
-		return "", fmt.Errorf("describing interface %q for libvirt: %w", i.PodInterface, err)
-	}
-	text, err := device(i).Marshal()
+// The tap is podwire's, or the pod's macvtap: managed='no' keeps libvirt (since
+// 5.7.0) from making, configuring and deleting it. The option ROM is off, because a
+// guest that does not boot from the network need not wait for it; Put leaves it
+// alone in a domain that does.
+func Element(i plan.Interface, c Card) (string, error) {
+	text, err := Device{i, c}.element()
 	if err != nil {
 		return "", fmt.Errorf("describing interface %q for libvirt: %w", i.PodInterface, err)
 	}
-	return libvirtStyle(text), nil
+	return text, nil
+}
+
+func (d Device) element() (string, error) {
+	if err := validate(d.Interface); err != nil {
+		return "", err
+	}
+	if err := d.validate(d.model(), d.Queues); err != nil {
+		return "", err
+	}
+	card, err := d.device()
+	if err != nil {
+		return "", err
+	}
+	return marshal(card)
 }
 
 func validate(i plan.Interface) error {
@@ -42,26 +53,6 @@ func validate(i plan.Interface) error {
 		return fmt.Errorf("%d queues", i.Queues)
 	}
 	return nil
-}
-
-func device(i plan.Interface) *libvirtxml.DomainInterface {
-	d := &libvirtxml.DomainInterface{
-		Source: &libvirtxml.DomainInterfaceSource{Ethernet: &libvirtxml.DomainInterfaceSourceEthernet{}},
-		MAC:    &libvirtxml.DomainInterfaceMAC{Address: i.MAC.String()},
-		Target: &libvirtxml.DomainInterfaceTarget{Dev: i.Tap, Managed: "no"},
-		Model:  &libvirtxml.DomainInterfaceModel{Type: "virtio"},
-		ROM:    &libvirtxml.DomainROM{Enabled: "no"},
-		Alias:  &libvirtxml.DomainAlias{Name: alias(i.PodInterface)},
-	}
-	if i.MTU > 0 {
-		d.MTU = &libvirtxml.DomainInterfaceMTU{Size: uint(i.MTU)}
-	}
-	// A tap with one queue is made without IFF_MULTI_QUEUE, and the kernel
-	// refuses to open it with the flag: so 1 must not be written either.
-	if i.Queues > 1 {
-		d.Driver = &libvirtxml.DomainInterfaceDriver{Queues: uint(i.Queues)}
-	}
-	return d
 }
 
 // aliasChars is what libvirt takes in the alias of a user, after the prefix
@@ -85,6 +76,11 @@ func alias(podInterface string) string {
 }
 
 var emptyElement = regexp.MustCompile(`></[a-zA-Z]+>`)
+
+func marshal(card *libvirtxml.DomainInterface) (string, error) {
+	text, err := card.Marshal()
+	return libvirtStyle(text), err
+}
 
 // libvirtStyle writes XML of encoding/xml the way libvirt does: empty elements
 // closed in their tag, attributes in single quotes. Both replacements are safe,

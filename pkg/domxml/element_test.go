@@ -13,18 +13,28 @@ import (
 func TestElementGolden(t *testing.T) {
 	many := pod("eth0.100", 8)
 	many.Queues = 4
-	for name, iface := range map[string]plan.Interface{"one": pod("eth0", 7), "many": many} {
+	for name, d := range map[string]Device{
+		"one":     {Interface: pod("eth0", 7)},
+		"many":    {Interface: many},
+		"card":    {many, Card{Model: "virtio-non-transitional", Vhost: "on", PCIAddress: "0000:01:1f.7"}},
+		"e1000e":  {pod("eth0", 7), Card{Model: "e1000e", Vhost: "off"}},
+		"macvtap": {Interface: macvtap("net1", 9)},
+	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := Element(iface)
+			got, err := Element(d.Interface, d.Card)
 			if err != nil {
 				t.Fatal(err)
 			}
 			golden.Check(t, "element/"+name+".golden", got+"\n")
+			want, err := d.device()
+			if err != nil {
+				t.Fatal(err)
+			}
 			var back libvirtxml.DomainInterface
 			if err := back.Unmarshal(got); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(*device(iface), back, cmpopts.IgnoreFields(back, "XMLName")); diff != "" {
+			if diff := cmp.Diff(*want, back, cmpopts.IgnoreFields(back, "XMLName")); diff != "" {
 				t.Errorf("libvirtxml reads it otherwise (-want +got):\n%s", diff)
 			}
 		})
@@ -32,18 +42,27 @@ func TestElementGolden(t *testing.T) {
 }
 
 func TestElementRefusesWhatLibvirtWould(t *testing.T) {
-	mtu, queues, group := pod("eth0", 7), pod("eth0", 7), pod("eth0", 7)
-	mtu.MTU, queues.Queues, group.MAC[0] = -1, -1, 1
+	mtu, queues, group, many := pod("eth0", 7), pod("eth0", 7), pod("eth0", 7), pod("eth0", 7)
+	mtu.MTU, queues.Queues, group.MAC[0], many.Queues = -1, -1, 1, 4
 	for _, tt := range []struct {
 		iface plan.Interface
+		card  Card
 		want  string
 	}{
-		{mtu, `describing interface "eth0" for libvirt: MTU -1`},
-		{queues, `describing interface "eth0" for libvirt: -1 queues`},
-		{group, `describing interface "eth0" for libvirt: "01:58:0a:f4:01:07" is no MAC address for a guest`},
+		{mtu, Card{}, `MTU -1`},
+		{queues, Card{}, `-1 queues`},
+		{group, Card{}, `"01:58:0a:f4:01:07" is no MAC address for a guest`},
+		{many, Card{Model: "e1000e"}, `a card of model "e1000e" cannot have 4 queues; give the tap one, or the card the model virtio`},
+		{pod("eth0", 7), Card{Model: "rtl8139", Vhost: "on"}, `a card of model "rtl8139" knows no vhost; leave that out, or give the card the model virtio`},
+		{pod("eth0", 7), Card{Model: "'/><x"}, `"'/><x" is no model of a network card`},
+		{pod("eth0", 7), Card{Vhost: "yes"}, `vhost is "yes", and neither on nor off`},
+		{pod("eth0", 7), Card{PCIAddress: "01:00.0"}, `"01:00.0" is no PCI address for a card, such as 0000:01:00.0`},
+		{pod("eth0", 7), Card{PCIAddress: "0000:00:20.0"}, `"0000:00:20.0" is no PCI address for a card, such as 0000:01:00.0`},
+		{pod("eth0", 7), Card{PCIAddress: "0000:00:00.0"}, `"0000:00:00.0" is no PCI address for a card, such as 0000:01:00.0`},
 	} {
-		if _, err := Element(tt.iface); err == nil || err.Error() != tt.want {
-			t.Errorf("got %v, want %s", err, tt.want)
+		_, err := Element(tt.iface, tt.card)
+		if want := `describing interface "eth0" for libvirt: ` + tt.want; err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
 		}
 	}
 }

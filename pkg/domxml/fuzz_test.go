@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/podwire/podwire/pkg/plan"
 )
 
 // Whatever is put in: no panic; the result is a domain; a second run changes
@@ -22,14 +20,16 @@ func FuzzPut(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(string(text), uint8(2))
+		f.Add(string(text), uint8(2), "", "", "")
+		f.Add(string(text), uint8(1), "e1000e", "off", "0000:00:10.0")
 	}
-	f.Add("<domain/>", uint8(1))
-	f.Add("<domain><devices/><devices a='>'/></domain>", uint8(1))
-	f.Fuzz(func(t *testing.T, in string, queues uint8) {
+	f.Add("<domain/>", uint8(1), "virtio", "on", "0000:01:00.0")
+	f.Add("<domain><devices/><devices a='>'/></domain>", uint8(1), "", "", "")
+	f.Fuzz(func(t *testing.T, in string, queues uint8, model, vhost, address string) {
 		i := pod("eth0", 7)
 		i.Queues = int(queues)
-		out, err := Put(in, []plan.Interface{i})
+		devices := []Device{{i, Card{Model: model, Vhost: vhost, PCIAddress: address}}}
+		out, err := Put(in, devices)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("an error of more than one line: %q", err)
@@ -43,7 +43,7 @@ func FuzzPut(f *testing.F) {
 		if n, err := find(root, i.Tap); err != nil || n == nil || n.attrs["type"] != "ethernet" {
 			t.Fatalf("the result has no interface: %v\n%s", err, out)
 		}
-		if again, err := Put(out, []plan.Interface{i}); err != nil || again != out {
+		if again, err := Put(out, devices); err != nil || again != out {
 			t.Fatalf("a second run gives %v\n%s\nafter\n%s", err, again, out)
 		}
 		before, _ := parseDomain(in)

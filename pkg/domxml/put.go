@@ -6,37 +6,42 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/config"
 )
 
-// Put returns the domain with an element for each interface in it.
+// Put returns the domain with an element for each device in it.
 //
 // An <interface> whose <target dev> is one of the taps is taken to be the user's
 // wish for that interface, and is completed where it stands. podwire owns its
 // type, <mac>, <target>, <mtu> and the queues of its <driver>, and removes
-// <source> and <virtualport>, which belong to other types. The rest is the
-// user's and stays: <address>, <boot>, <model>, <alias>, <rom>, the other
-// attributes of <driver>, filters, bandwidth, comments. An interface that has no
-// such element gets one after all other devices.
+// <source> and <virtualport>, which belong to other types. What a Card says is set.
+// The rest is the user's and stays: <address>, <boot>, <model>, <alias>, <rom>, the
+// other attributes of <driver>, filters, bandwidth, comments. An interface that has
+// no such element gets one after all other devices.
 //
 // The option ROM is left alone where the interface or the domain boots from the
 // network.
-func Put(domain string, interfaces []plan.Interface) (string, error) {
+//
+// It is an error where the domain would contradict itself: where a card has more
+// queues than its model can, or the PCI address of another device.
+func Put(domain string, devices []Device) (string, error) {
 	root, err := parseDomain(domain)
 	if err != nil {
 		return "", err
 	}
 	e := editor{text: domain}
+	cards, err := findAll(root, devices)
+	if err != nil {
+		return "", err
+	}
+	if err := e.unclash(root, devices, cards); err != nil {
+		return "", err
+	}
 	var added []string
-	taps := map[string]bool{}
-	for _, i := range interfaces {
-		if taps[i.Tap] {
-			return "", fmt.Errorf("putting interface %q into the domain: tap %q is already another's", i.PodInterface, i.Tap)
-		}
-		taps[i.Tap] = true
-		element, err := e.put(root, i)
+	for i, d := range devices {
+		element, err := e.put(root, cards[i], d)
 		if err != nil {
-			return "", fmt.Errorf("putting interface %q into the domain: %w", i.PodInterface, err)
+			return "", d.putting(err)
 		}
 		if element != "" {
 			added = append(added, element)
@@ -44,6 +49,11 @@ func Put(domain string, interfaces []plan.Interface) (string, error) {
 	}
 	e.addDevices(root, added)
 	return e.result(), nil
+}
+
+// putting says what an error stood in the way of.
+func (d Device) putting(err error) error {
+	return fmt.Errorf("putting interface %q into the domain: %w", d.PodInterface, err)
 }
 
 // editor collects what is to be spliced into a text. Edits do not overlap.
@@ -75,28 +85,53 @@ func (e *editor) result() string {
 	return b.String()
 }
 
-// put completes the element for an interface, or returns the one to add.
-func (e *editor) put(root *node, i plan.Interface) (string, error) {
-	if err := validate(i); err != nil {
+// put completes the element of a device, or returns the one to add.
+func (e *editor) put(root, have *node, d Device) (string, error) {
+	if err := validate(d.Interface); err != nil {
 		return "", err
 	}
-	have, err := find(root, i.Tap)
+	if err := d.validate(d.modelIn(have), d.Queues); err != nil {
+		return "", err
+	}
+	want, err := d.device()
 	if err != nil {
 		return "", err
 	}
-	want := device(i)
 	if bootsFromNetwork(root, have) {
 		want.ROM = nil
 	}
-	text, err := want.Marshal()
-	if err != nil {
-		return "", err
+	text, err := marshal(want)
+	if err != nil || have == nil {
+		return text, err
 	}
-	text = libvirtStyle(text)
-	if have == nil {
-		return text, nil
+	return "", e.complete(have, text, d)
+}
+
+// modelIn is the model that the card has in the end.
+func (d Device) modelIn(have *node) string {
+	if d.Model == "" && have != nil {
+		if m := have.child("model"); m != nil {
+			return m.attrs["type"]
+		}
 	}
-	return "", e.complete(have, text, i)
+	return d.model()
+}
+
+// findAll returns the element of each device, nil where it has none.
+func findAll(root *node, devices []Device) ([]*node, error) {
+	taps := map[string]bool{}
+	cards := make([]*node, len(devices))
+	for i, d := range devices {
+		if taps[d.Tap] {
+			return nil, d.putting(fmt.Errorf("tap %q is already another's", d.Tap))
+		}
+		taps[d.Tap] = true
+		var err error
+		if cards[i], err = find(root, d.Tap); err != nil {
+			return nil, d.putting(err)
+		}
+	}
+	return cards, nil
 }
 
 // find returns the interface with this tap.
@@ -133,10 +168,7 @@ func bootsFromNetwork(root, iface *node) bool {
 
 // complete edits the user's element so that it says what want says wherever
 // podwire is the one to say it.
-func (e *editor) complete(have *node, want string, i plan.Interface) error {
-	if err := e.queues(have, i.Queues); err != nil {
-		return err
-	}
+func (e *editor) complete(have *node, want string, d Device) error {
 	ours, err := parse(want)
 	if err != nil {
 		return err
@@ -152,7 +184,14 @@ func (e *editor) complete(have *node, want string, i plan.Interface) error {
 			missing = append(missing, text)
 		case c.name == "mac", c.name == "target", c.name == "mtu":
 			e.replace(theirs.start, theirs.end, text)
+		case c.name == "model" && d.Model != "":
+			e.attr(theirs, "type", d.Model)
+		case c.name == "address":
+			e.address(theirs, c, text)
 		}
+	}
+	if driver := have.child("driver"); driver != nil {
+		e.driver(driver, d)
 	}
 	// have holds a target at least, so it has an end tag and a last child.
 	at := have.last()
@@ -160,23 +199,30 @@ func (e *editor) complete(have *node, want string, i plan.Interface) error {
 	return nil
 }
 
-// queues makes the element open the tap with as many queues as it has: the
-// kernel refuses any other way.
-func (e *editor) queues(have *node, queues int) error {
-	if m := have.child("model"); m != nil && queues > 1 && !strings.HasPrefix(m.attrs["type"], "virtio") {
-		return fmt.Errorf("a card of model %q cannot have %d queues; give the tap one, or the card the model virtio",
-			m.attrs["type"], queues)
+// driver makes the element open the tap with as many queues as it has: the kernel
+// refuses any other way. A macvtap opens in as many as it is asked for.
+func (e *editor) driver(driver *node, d Device) {
+	if name := drivers[d.Vhost]; name != "" {
+		e.attr(driver, "name", name)
 	}
-	driver := have.child("driver")
-	if driver == nil {
-		return nil
-	}
-	if queues > 1 {
-		e.attr(driver, "queues", fmt.Sprint(queues))
-	} else {
+	switch {
+	case d.Queues > 1:
+		e.attr(driver, "queues", fmt.Sprint(d.Queues))
+	case d.Binding != config.Macvtap:
 		e.dropAttr(driver, "queues")
 	}
-	return nil
+}
+
+// address sets where the card is, and keeps what else is said of a PCI address,
+// such as multifunction.
+func (e *editor) address(theirs, ours *node, text string) {
+	if theirs.attrs["type"] != "pci" {
+		e.replace(theirs.start, theirs.end, text)
+		return
+	}
+	for _, part := range []string{"domain", "bus", "slot", "function"} {
+		e.attr(theirs, part, ours.attrs[part])
+	}
 }
 
 // remove takes children out, with the whitespace before them.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/podwire/podwire/internal/golden"
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 	"libvirt.org/go/libvirtxml"
@@ -15,14 +16,35 @@ import (
 
 func pod(name string, last byte) plan.Interface {
 	return plan.Interface{
-		PodInterface: name, Binding: plan.Bridge, Bridge: plan.BridgeName(name), Tap: plan.TapName(name),
+		PodInterface: name, Binding: config.Bridge, Bridge: plan.BridgeName(name), Tap: plan.TapName(name),
 		MAC: netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 0x01, last}, MTU: 1450, Queues: 1,
 	}
 }
 
+// macvtap is an interface that is its own tap.
+func macvtap(name string, last byte) plan.Interface {
+	i := pod(name, last)
+	i.Binding, i.Bridge, i.Tap, i.Queues = config.Macvtap, "", name, 0
+	return i
+}
+
+// plain are interfaces whose cards are as the user has them.
+func plain(interfaces ...plan.Interface) []Device {
+	var devices []Device
+	for _, i := range interfaces {
+		devices = append(devices, Device{Interface: i})
+	}
+	return devices
+}
+
 func mustPut(t *testing.T, domain string, interfaces ...plan.Interface) string {
 	t.Helper()
-	out, err := Put(domain, interfaces)
+	return mustPutDevices(t, domain, plain(interfaces...)...)
+}
+
+func mustPutDevices(t *testing.T, domain string, devices ...Device) string {
+	t.Helper()
+	out, err := Put(domain, devices)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +83,7 @@ func TestPutGolden(t *testing.T) {
 }
 
 func TestPutLeavesAllElseAlone(t *testing.T) {
-	element, err := Element(pod("eth0", 7))
+	element, err := Element(pod("eth0", 7), Card{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +219,7 @@ func TestPutRefuses(t *testing.T) {
 	ifaces := func(inner string) string { return `<domain><devices>` + inner + `</devices></domain>` }
 	tests := []struct {
 		name, domain string
-		interfaces   []plan.Interface
+		devices      []Device
 		want         string
 	}{
 		{"nothing", "", nil, "reading the domain: it holds no element"},
@@ -213,23 +235,23 @@ func TestPutRefuses(t *testing.T) {
 		{"wide characters", "\xff\xfe<\x00d\x00", nil, `reading the domain: it is in "UTF-16", and must be in UTF-8 (iconv converts it)`},
 		{"undeclared entities", "<domain>&x;</domain>", nil, "reading the domain: XML syntax error on line 1: invalid character entity &x;"},
 		{"an attribute twice", "<domain type='a' type='b'/>", nil, `reading the domain: XML syntax error on line 1: attribute "type" is there twice`},
-		{"no tap", domain, []plan.Interface{noTap}, `putting interface "eth0" into the domain: it has no tap`},
-		{"no MAC", domain, []plan.Interface{noMAC}, `putting interface "eth0" into the domain: "" is no MAC address for a guest`},
-		{"one tap twice", domain, []plan.Interface{good, good}, `putting interface "eth0" into the domain: tap "tap-eth0" is already another's`},
+		{"no tap", domain, plain(noTap), `putting interface "eth0" into the domain: it has no tap`},
+		{"no MAC", domain, plain(noMAC), `putting interface "eth0" into the domain: "" is no MAC address for a guest`},
+		{"one tap twice", domain, plain(good, good), `putting interface "eth0" into the domain: tap "tap-eth0" is already another's`},
 		{
 			"two elements", ifaces(strings.Repeat(`<interface><target dev='tap-eth0'/></interface>`, 2)),
-			[]plan.Interface{good},
+			plain(good),
 			`putting interface "eth0" into the domain: two of the domain's interfaces have the target "tap-eth0"`,
 		},
 		{
 			"queues without virtio", ifaces(`<interface><target dev='tap-eth0'/><model type='e1000'/></interface>`),
-			[]plan.Interface{many},
+			plain(many),
 			`putting interface "eth0" into the domain: a card of model "e1000" cannot have 2 queues; give the tap one, or the card the model virtio`,
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, err := Put(tt.domain, tt.interfaces)
+			out, err := Put(tt.domain, tt.devices)
 			if err == nil {
 				t.Fatalf("no error, but %q", out)
 			}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
 )
 
 // settableFlags are the flags of an address that somebody chose. The others say
@@ -146,6 +147,85 @@ func (k *Kernel) deleteAddr(ctx context.Context, a netstate.Addr) error {
 	err := k.route.change(ctx, unix.RTM_DELADDR, 0, addrMessage(a))
 	if err := unless(err, unix.EADDRNOTAVAIL); err != nil {
 		return fmt.Errorf("deleting address %s: %w", a.Prefix, err)
+	}
+	return nil
+}
+
+// addAddresses gives a link of podwire's own its addresses. Nobody else can have
+// them: duplicates are not looked for, which takes a second.
+func (k *Kernel) addAddresses(ctx context.Context, s plan.AddAddresses) error {
+	if err := k.addMissing(ctx, s); err != nil {
+		return fmt.Errorf("adding addresses to %q: %w", s.Link, err)
+	}
+	return nil
+}
+
+func (k *Kernel) addMissing(ctx context.Context, s plan.AddAddresses) error {
+	l, err := k.link(ctx, s.Link)
+	if err != nil {
+		return err
+	}
+	has, err := k.addrsOf(ctx, l.Index)
+	if err != nil {
+		return err
+	}
+	for _, p := range s.Addrs {
+		if p.Addr().Is6() && p.Addr().IsLoopback() {
+			err = k.addLocal(ctx, localRoute(l.Index, p))
+		} else if !slices.ContainsFunc(has, func(a netstate.Addr) bool { return a.Prefix == p }) {
+			err = k.addAddr(ctx, permanent(l.Index, p))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func permanent(link int, p netip.Prefix) netstate.Addr {
+	a := netstate.Addr{Link: link, Prefix: p, ValidLft: netstate.Forever, PreferredLft: netstate.Forever}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+// localRoute is all that a link can have of IPv6's loopback address, which no link
+// but lo takes: what has become a packet for ::1 on this link, because an answer was
+// translated back, is only the namespace's own with a route of this link. It comes
+// behind that of lo. From the wire the kernel takes none such (RFC 4291 §2.5.3).
+func localRoute(link int, p netip.Prefix) netstate.Route {
+	return netstate.Route{
+		Link: link, Dst: p, Table: netstate.TableLocal, Type: netstate.TypeLocal, Protocol: unix.RTPROT_BOOT, Priority: localMetric,
+	}
+}
+
+const localMetric = 1024 // IP6_RT_PRIO_USER
+
+func (k *Kernel) addLocal(ctx context.Context, r netstate.Route) error {
+	has, err := k.routesOf(ctx, r.Link)
+	same := func(o netstate.Route) bool { return o.Dst == r.Dst && o.Table == r.Table && o.Type == r.Type }
+	if err != nil || slices.ContainsFunc(has, same) {
+		return err
+	}
+	return k.addRoute(ctx, r)
+}
+
+// removeAddresses takes them away again. A link that is gone has none.
+func (k *Kernel) removeAddresses(ctx context.Context, s plan.AddAddresses) error {
+	l, found, err := k.findLink(ctx, s.Link)
+	if err != nil || !found {
+		return err
+	}
+	for _, p := range s.Addrs {
+		if p.Addr().Is6() && p.Addr().IsLoopback() {
+			err = k.deleteRoute(ctx, localRoute(l.Index, p))
+		} else {
+			err = k.deleteAddr(ctx, netstate.Addr{Link: l.Index, Prefix: p})
+		}
+		if err != nil {
+			return fmt.Errorf("removing addresses from %q: %w", s.Link, err)
+		}
 	}
 	return nil
 }

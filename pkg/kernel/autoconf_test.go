@@ -118,7 +118,7 @@ func (p *pod) planned(t *testing.T) plan.Steps {
 	made, err := plan.New(s, link, lease.Lease{
 		Addrs: []netip.Prefix{netip.MustParsePrefix("10.244.1.7/24"), netip.MustParsePrefix("fd00::7/64")}, MAC: link.MAC, MTU: link.MTU,
 		Server: lease.Server{ID: netip.MustParseAddr("169.254.75.1"), MAC: server, LinkLocal: server.LinkLocal()},
-	}, config.Config{Queues: 1})
+	}, config.Config{Queues: 1, Binding: config.Bridge})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,12 +10,14 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 )
 
 // Where things are in an untagged Ethernet frame: what it carries, ARP for IPv4
 // over Ethernet (RFC 826), IPv4 (RFC 791 §3.1) or IPv6 (RFC 8200 §3), begins at 14.
 const (
+	offSource    = 6
 	offEtherType = 12
 	etherEnd     = 14
 
@@ -74,11 +76,17 @@ type verdicts struct {
 
 // compileFilter makes the classic BPF program of the matches, for the kernel.
 func compileFilter(matches []plan.Match, v verdicts) ([]unix.SockFilter, error) {
-	program, err := compile(matches, v)
+	return compileExcept(nil, matches, v)
+}
+
+// compileExcept is compileFilter, in which frames that one of the exceptions
+// describes are no match.
+func compileExcept(except, matches []plan.Match, v verdicts) ([]unix.SockFilter, error) {
+	program, err := join(except, matches, v, untagged)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := bpf.Assemble(append(untagged(matches, v), program...))
+	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return nil, fmt.Errorf("assembling a filter: %w", err)
 	}
@@ -90,6 +98,33 @@ func compileFilter(matches []plan.Match, v verdicts) ([]unix.SockFilter, error) 
 		out[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	return out, nil
+}
+
+// undecided is a verdict that no program returns.
+const undecided = 0x70776e6f
+
+// join puts the exceptions' program, which goes on where it finds none, before that
+// of the matches. Each begins with a preamble.
+func join(except, matches []plan.Match, v verdicts, preamble func([]plan.Match, verdicts) []bpf.Instruction) ([]bpf.Instruction, error) {
+	var out []bpf.Instruction
+	if len(except) > 0 {
+		first := verdicts{match: v.pass, pass: undecided}
+		program, err := compile(except, first)
+		if err != nil {
+			return nil, err
+		}
+		out = append(preamble(except, first), program...)
+		for i := range out {
+			if out[i] == (bpf.RetConstant{Val: undecided}) {
+				out[i] = bpf.Jump{Skip: uint32(len(out) - 1 - i)}
+			}
+		}
+	}
+	program, err := compile(matches, v)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(out, preamble(matches, v), program), nil
 }
 
 // untagged passes frames of a VLAN: they are of another network than the pod's.
@@ -137,6 +172,7 @@ func compile(matches []plan.Match, v verdicts) ([]bpf.Instruction, error) {
 	}
 	c := compiler{v}
 	return c.longEnough(etherEnd,
+		c.sources(s.from),
 		[]bpf.Instruction{bpf.LoadAbsolute{Off: offEtherType, Size: 2}},
 		c.when(unix.ETH_P_IP, c.ipv4(s)),
 		c.when(unix.ETH_P_ARP, c.arp(s)),
@@ -150,6 +186,7 @@ type sorted struct {
 	to4, to6            []netip.Addr
 	arpWhoHas, arpProbe []netip.Addr
 	whoHas, probe, says []netip.Addr // of ND
+	from                []netstate.MAC
 }
 
 // sortMatches finds each match its place.
@@ -176,6 +213,8 @@ func sortMatches(matches []plan.Match) (sorted, error) {
 			} else {
 				s.to6 = append(s.to6, m.Addr)
 			}
+		case plan.MatchFrom:
+			s.from = append(s.from, m.MAC)
 		default:
 			s.kinds[m.Kind] = true
 		}
@@ -202,6 +241,11 @@ func checkMatch(m plan.Match) error {
 	case plan.MatchTo:
 		if !m.Addr.IsValid() {
 			return fmt.Errorf("match %q: no address", m)
+		}
+		return nil
+	case plan.MatchFrom:
+		if m.MAC == (netstate.MAC{}) {
+			return fmt.Errorf("match %q: no MAC", m)
 		}
 		return nil
 	default:

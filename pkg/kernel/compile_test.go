@@ -60,6 +60,7 @@ func TestEachMatchFindsItsOwnFramesOnly(t *testing.T) {
 		"icmp6 neighbor-advertisement of fe80::858:aff:fef4:101":       "advertisement of the IPv6 gateway",
 		"dst host 169.254.75.53":                                       "to the nameserver",
 		"dst host fd00:75::53":                                         "to the IPv6 nameserver",
+		"ether src 02:70:77:4b:fe:01":                                  "out of the server's card",
 	}
 	if len(own) != len(podMatches) {
 		t.Fatalf("%d matches, %d kinds of frame", len(podMatches), len(own))
@@ -72,6 +73,32 @@ func TestEachMatchFindsItsOwnFramesOnly(t *testing.T) {
 			}
 			if got := run(t, []plan.Match{m}, v, f.frame); got != want {
 				t.Errorf("%s: %s: verdict %d, want %d", m, f.name, got, want)
+			}
+		}
+	}
+}
+
+// untaggedInVM stands for the look at a frame's VLAN, which only the kernel can do.
+func untaggedInVM([]plan.Match, verdicts) []bpf.Instruction { return nil }
+
+func TestExceptionsPassAndAllElseIsAsBefore(t *testing.T) {
+	v := verdicts{match: 2, pass: 7}
+	for _, except := range podMatches {
+		program, err := join([]plan.Match{except}, podMatches, v, untaggedInVM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		vm, err := bpf.NewVM(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range frames {
+			want := v.pass
+			if f.match && run(t, []plan.Match{except}, verdicts{match: 1}, f.frame) == 0 {
+				want = v.match
+			}
+			if got, err := vm.Run(f.frame); err != nil || uint32(got) != want {
+				t.Errorf("all but %s: %s: verdict %d, %v, want %d", except, f.name, got, err, want)
 			}
 		}
 	}
@@ -184,7 +211,11 @@ func TestMatchThatCannotBeCompiledIsAnError(t *testing.T) {
 		{Kind: plan.MatchNDSays, Addr: netip.MustParseAddr("10.244.1.7")},
 		{Kind: plan.MatchNDProbe, Addr: netip.MustParseAddr("10.244.1.7")},
 		{Kind: plan.MatchTo},
+		{Kind: plan.MatchFrom},
 	} {
+		if _, err := compileExcept([]plan.Match{m}, nil, verdicts{}); err == nil {
+			t.Errorf("%v: compiled to BPF as an exception", m)
+		}
 		if _, err := compileFilter([]plan.Match{m}, verdicts{}); err == nil {
 			t.Errorf("%v: compiled to BPF", m)
 		}

@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/podwire/podwire/pkg/netstate"
 )
 
 // compiler makes the pieces of a program. Each either ends with a verdict or goes
@@ -85,6 +88,25 @@ func (c compiler) anyOf(offset uint32, addrs []netip.Addr) []bpf.Instruction {
 			piece = append([]bpf.Instruction{bpf.LoadScratch{Dst: bpf.RegA, N: i}}, c.when(first[i], piece)...)
 		}
 		out = append(out, piece...)
+	}
+	return out
+}
+
+// sources is a match where the frame's source is one of these. A frame that is sent
+// may have its VLAN tag in it yet.
+func (c compiler) sources(macs []netstate.MAC) []bpf.Instruction {
+	if len(macs) == 0 {
+		return nil
+	}
+	out := []bpf.Instruction{bpf.LoadAbsolute{Off: offEtherType, Size: 2}}
+	for _, tagged := range []uint32{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		out = append(out, c.when(tagged, []bpf.Instruction{c.pass()})...)
+	}
+	for _, m := range macs {
+		last := slices.Concat([]bpf.Instruction{bpf.LoadAbsolute{Off: offSource + 4, Size: 2}},
+			c.found(uint32(binary.BigEndian.Uint16(m[4:]))))
+		out = append(out, bpf.LoadAbsolute{Off: offSource, Size: 4})
+		out = append(out, c.when(binary.BigEndian.Uint32(m[:]), last)...)
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,7 @@ func (k *Kernel) Doctor(ctx context.Context) []Finding {
 		kvmFinding(),
 		sysctlFinding(),
 		k.ipv6Finding(),
+		k.forwardingFinding(ctx),
 	}
 	return append(findings, featureFindings(ctx)...)
 }
@@ -104,14 +106,14 @@ func (k *Kernel) ipv6Finding() Finding {
 	return f
 }
 
-// sysctlFinding looks whether the container may set sysctls. The bridge binding
-// sets none.
+// sysctlFinding looks whether the container may set sysctls. One alone is set by
+// them: see forwardingFinding.
 func sysctlFinding() Finding {
 	const forward = "/proc/sys/net/ipv4/ip_forward"
 	f := Finding{Name: "/proc/sys", Status: StatusOK, Detail: "writable"}
 	switch err := unix.Access(forward, unix.W_OK); {
 	case errors.Is(err, unix.EROFS):
-		f.Detail = "read-only, as in any container without privileges; the bridge binding needs none of it"
+		f.Detail = "read-only, as in any container without privileges; nothing but masquerade's IPv6 needs it"
 	case err != nil:
 		f.Status, f.Detail = StatusWarn, cannotOpen(err)
 	}
@@ -138,9 +140,20 @@ var features = []feature{
 	{"bridge", tryBridge, StatusFail, "load the kernel module bridge on the node"},
 	{"tap", tryTap, StatusFail, "load the kernel module tun on the node"},
 	{"packet socket", tryPacket, StatusFail, "load the kernel module af_packet on the node"},
-	{"tc filter (clsact, cls_bpf)", tryTC, StatusWarn, "load the kernel modules sch_ingress and cls_bpf on the node"},
-	{"nftables filter (netdev)", tryNFT, StatusWarn, "load the kernel module nf_tables on the node"},
+	{tcFilterFeature, tryTC, StatusWarn, "load the kernel modules sch_ingress and cls_bpf on the node"},
+	{nftFilterFeature, tryNFT, StatusWarn, "load the kernel module nf_tables on the node"},
+	{
+		"tc redirect (cls_u32, cls_bpf, act_mirred)", tryRedirect, StatusWarn,
+		"for --binding tc and for macvtap: load the kernel modules sch_ingress, cls_u32, cls_bpf and act_mirred on the node",
+	},
+	natFeature,
 }
+
+// One of these is enough.
+const (
+	tcFilterFeature  = "tc filter (clsact, cls_bpf)"
+	nftFilterFeature = "nftables filter (netdev)"
+)
 
 func tryBridge(ctx context.Context, k *Kernel) error {
 	return k.Do(ctx, plan.CreateBridge{Name: tryName, MAC: tryMAC, MTU: tryMTU})
@@ -170,6 +183,13 @@ func tryTC(ctx context.Context, k *Kernel) error {
 
 func tryNFT(_ context.Context, k *Kernel) error { return k.addNFTFilter(tryFilter) }
 
+// tryRedirect tries both kinds of redirect, each on a hook of its own.
+func tryRedirect(ctx context.Context, k *Kernel) error {
+	all := plan.Redirect{Link: "lo", Name: "doctor", To: "lo"}
+	some := plan.Redirect{Link: "lo", Name: "doctor", Match: tryFilter.Drop, Egress: true, To: "lo", Receive: true}
+	return errors.Join(k.makeRedirect(ctx, all), k.makeRedirect(ctx, some))
+}
+
 // featureFindings tries the features. Of the two kinds of filter one is enough.
 func featureFindings(ctx context.Context) []Finding {
 	findings := make([]Finding, len(features))
@@ -187,11 +207,21 @@ func featureFindings(ctx context.Context) []Finding {
 			Fix: "run it once on the node as root, or in a privileged container",
 		}}
 	}
-	tc, nft := &findings[len(findings)-2], &findings[len(findings)-1]
-	if tc.Status != StatusOK && nft.Status != StatusOK {
-		tc.Status, nft.Status = StatusFail, StatusFail
-	}
+	oneOf(findings, "kernel: "+tcFilterFeature, "kernel: "+nftFilterFeature)
 	return findings
+}
+
+// oneOf makes failures of the findings of these names where none of them is well.
+func oneOf(findings []Finding, names ...string) {
+	isOne := func(f Finding) bool { return slices.Contains(names, f.Name) }
+	if slices.ContainsFunc(findings, func(f Finding) bool { return isOne(f) && f.Status == StatusOK }) {
+		return
+	}
+	for i := range findings {
+		if isOne(findings[i]) {
+			findings[i].Status = StatusFail
+		}
+	}
 }
 
 // inThrowAway calls f with a namespace that is gone afterwards.

@@ -13,9 +13,6 @@ import (
 	"github.com/podwire/podwire/pkg/plan"
 )
 
-// errNoTC says that this kernel cannot filter by clsact and cls_bpf.
-var errNoTC = errors.New("no clsact or cls_bpf in this kernel")
-
 // addFilter filters by tc, or where the kernel has it not, by nftables.
 func (k *Kernel) addFilter(ctx context.Context, s plan.AddFilter) error {
 	err := k.makeFilter(ctx, s)
@@ -30,33 +27,33 @@ func (k *Kernel) makeFilter(ctx context.Context, s plan.AddFilter) error {
 	if err != nil {
 		return err
 	}
-	if k.nftOnly {
-		return k.addNFTFilter(s)
+	err = errNoTC
+	if !k.nftOnly {
+		err = k.addTCFilter(ctx, l, s)
 	}
-	err = k.addTCFilter(ctx, l, s)
-	if err == nil {
-		return k.keepQueue(ctx, s)
-	}
-	if !errors.Is(err, errNoTC) {
+	switch {
+	case err == nil:
+		return k.keepQueue(ctx, s.Link, s.TxQLen)
+	case !errors.Is(err, errNoTC) && !errors.Is(err, ErrConflict):
 		return err
+	case s.Ahead:
+		return fmt.Errorf("%w; this binding cannot do without: load the kernel modules sch_ingress and cls_bpf on the node", err)
 	}
-	if nft := k.addNFTFilter(s); nft != nil {
+	nft := k.addNFTFilter(s)
+	if s.Try {
+		nft = unless(nft, unix.ENOENT, unix.EOPNOTSUPP, unix.EINVAL, unix.EPROTONOSUPPORT)
+	}
+	if nft != nil {
 		return fmt.Errorf("%w; by nftables: %w", err, nft)
 	}
 	return nil
 }
 
-// keepQueue gives the link the length of its queue back, which the kernel may have
-// changed along with the hook.
-func (k *Kernel) keepQueue(ctx context.Context, s plan.AddFilter) error {
-	if s.TxQLen == nil {
-		return nil
+func hookOfFilter(s plan.AddFilter) uint32 {
+	if s.Egress {
+		return egressHook
 	}
-	l, err := k.link(ctx, s.Link)
-	if err != nil || l.TxQLen == *s.TxQLen {
-		return err
-	}
-	return k.setLink(ctx, l.Index, func(m *message) { m.u32(unix.IFLA_TXQLEN, uint32(*s.TxQLen)) })
+	return ingressHook
 }
 
 // deleteFilter removes the filter wherever it is.
@@ -73,9 +70,9 @@ func (k *Kernel) unmakeFilter(ctx context.Context, s plan.AddFilter) error {
 		return err
 	}
 	if found && !k.nftOnly {
-		deleted, err := k.deleteTCFilter(ctx, l.Index, s)
+		deleted, err := k.removeFilter(ctx, l.Index, hookOfFilter(s), filterPriority, s.Name, s.KeepHook)
 		if err == nil {
-			err = k.keepQueue(ctx, s)
+			err = k.keepQueue(ctx, s.Link, s.TxQLen)
 		}
 		if deleted || err != nil {
 			return err
@@ -93,13 +90,19 @@ func (k *Kernel) filters(ctx context.Context, links []netstate.Link, qdiscs []ne
 		if q.Parent != ingressQdisc {
 			continue
 		}
-		on, err := k.tcFilters(ctx, q.Link, ingressHook)
-		if err != nil {
-			return nil, err
+		hooks := []uint32{ingressHook, egressHook}
+		if q.Kind != kindClsact {
+			hooks = hooks[:1] // asked for the other, it would list the same again
 		}
-		for _, f := range on {
-			if f.name != "" {
-				out = append(out, netstate.Filter{Link: q.Link, Name: f.name})
+		for _, hook := range hooks {
+			on, err := k.tcFilters(ctx, q.Link, hook)
+			if err != nil {
+				return nil, err
+			}
+			for _, f := range on {
+				if f.name != "" {
+					out = append(out, netstate.Filter{Link: q.Link, Name: f.name, To: max(f.action.to, 0)})
+				}
 			}
 		}
 	}

@@ -101,19 +101,17 @@ func (k *Kernel) withNFT(f func(*nftables.Conn) error) error {
 
 // addNFTFilter puts the filter into a chain of its own on the link's ingress.
 func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
-	rules := make([]*nftables.Rule, len(s.Drop))
 	chain := chainOf(s)
-	for i, m := range s.Drop {
-		exprs, err := matchExprs(m)
-		if err != nil {
-			return err
-		}
-		rules[i] = &nftables.Rule{
-			Table: nftTable, Chain: chain,
-			Exprs:    append(exprs, &expr.Verdict{Kind: expr.VerdictDrop}),
-			UserData: userdata.AppendString(nil, userdata.TypeComment, m.String()),
-		}
+	// What the chain accepts is asked about by those of others yet.
+	rules, err := nftRulesOf(chain, s.Pass, expr.VerdictAccept)
+	if err != nil {
+		return err
 	}
+	drop, err := nftRulesOf(chain, s.Drop, expr.VerdictDrop)
+	if err != nil {
+		return err
+	}
+	rules = append(rules, drop...)
 	return k.withNFT(func(conn *nftables.Conn) error {
 		if has, err := conn.GetRules(nftTable, chain); err == nil && slices.EqualFunc(has, rules, sameRule) {
 			return nil
@@ -134,16 +132,40 @@ func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 	})
 }
 
+// nftRulesOf makes a rule of each match.
+func nftRulesOf(chain *nftables.Chain, matches []plan.Match, verdict expr.VerdictKind) ([]*nftables.Rule, error) {
+	rules := make([]*nftables.Rule, len(matches))
+	for i, m := range matches {
+		exprs, err := matchExprs(m)
+		if err != nil {
+			return nil, err
+		}
+		comment := m.String()
+		if verdict == expr.VerdictAccept {
+			comment = "pass " + comment
+		}
+		rules[i] = &nftables.Rule{
+			Table: nftTable, Chain: chain,
+			Exprs:    append(exprs, &expr.Verdict{Kind: verdict}),
+			UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
+		}
+	}
+	return rules, nil
+}
+
 // sameRule compares rules by the words that they carry as a comment.
 func sameRule(a, b *nftables.Rule) bool { return slices.Equal(a.UserData, b.UserData) }
 
 func chainOf(s plan.AddFilter) *nftables.Chain {
-	accept := nftables.ChainPolicyAccept
+	accept, hook := nftables.ChainPolicyAccept, nftables.ChainHookIngress
+	if s.Egress {
+		hook = nftables.ChainHookEgress
+	}
 	return &nftables.Chain{
 		Name:     nftChain{s.Link, s.Name}.String(),
 		Table:    nftTable,
 		Type:     nftables.ChainTypeFilter,
-		Hooknum:  nftables.ChainHookIngress,
+		Hooknum:  hook,
 		Priority: nftables.ChainPriorityFilter,
 		Policy:   &accept,
 		Device:   s.Link,
@@ -208,6 +230,9 @@ func matchExprs(m plan.Match) ([]expr.Any, error) {
 			return slices.Concat(etherType(unix.ETH_P_IP), network(offIPv4Dst, m.Addr.AsSlice()...)), nil
 		}
 		return slices.Concat(etherType(unix.ETH_P_IPV6), network(offIPv6Dst, m.Addr.AsSlice()...)), nil
+	case plan.MatchFrom:
+		return slices.Concat(notEtherType(unix.ETH_P_8021Q), notEtherType(unix.ETH_P_8021AD),
+			load(expr.PayloadBaseLLHeader, offSource, m.MAC[:]...)), nil
 	default: // MatchAll
 		return nil, nil
 	}
@@ -235,6 +260,14 @@ func arpExprs() []expr.Any {
 
 // etherType goes on with frames of a type.
 func etherType(v uint16) []expr.Any { return load(expr.PayloadBaseLLHeader, offEtherType, port(v)...) }
+
+// notEtherType goes on with frames of any other type.
+func notEtherType(v uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: offEtherType, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: port(v)},
+	}
+}
 
 // network looks at what is at an offset of the frame that lies behind the
 // Ethernet header.

@@ -94,6 +94,56 @@ func TestFilterDropsWhatMatchesAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestFilterPassesWhatItIsTold(t *testing.T) {
+	t.Parallel()
+	pass := []plan.Match{{Kind: plan.MatchFrom, MAC: serverMAC}, {Kind: plan.MatchARPProbe, Addr: podIP}}
+	answer := ether(0x0800, udp(67, 68, 0, 0))
+	for name, opts := range backends {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFiltered(t, opts...)
+			for what, drop := range map[string][]plan.Match{"some": podMatches, "all": {{Kind: plan.MatchAll}}} {
+				step := plan.AddFilter{Link: "eth0", Name: "test", Pass: pass, Drop: drop}
+				f.do(t, step)
+				before := f.listing(t)
+				f.do(t, step)
+				if got := f.listing(t); got != before {
+					t.Errorf("doing it again changed\n%s\nto\n%s", before, got)
+				}
+				for i, frame := range [][]byte{sourced(answer, serverMAC), ether(0x0806, arp(1, anyIP, podIP))} {
+					if !f.comes(t, frame) {
+						t.Errorf("of %s, frame %d is dropped", what, i)
+					}
+				}
+				for i, frame := range [][]byte{answer, ether(0x0806, arp(1, anyIP, gatewayIP))} {
+					if f.comes(t, frame) {
+						t.Errorf("of %s, frame %d passes", what, i)
+					}
+				}
+				if tagged := f.comes(t, vlan(sourced(marker(5), serverMAC))); tagged != (what == "some") {
+					t.Errorf("of %s, a frame of a VLAN passes: %v", what, tagged)
+				}
+				f.undo(t, step)
+			}
+		})
+	}
+}
+
+// comes is crosses for a filter that drops all but what comes from the server.
+func (f *filtered) comes(t *testing.T, frame []byte) bool {
+	t.Helper()
+	last := sourced(marker(2), serverMAC)
+	f.in.Send(t, frame)
+	f.in.Send(t, last)
+	isLast := func(b []byte) bool { return bytes.Equal(b, last) }
+	got := f.out.Next(t, time.Second, func(b []byte) bool { return bytes.Equal(b, heard(frame)) || isLast(b) })
+	if got == nil || isLast(got) {
+		return false
+	}
+	f.out.Next(t, time.Second, isLast)
+	return true
+}
+
 // The kernel makes more of a program than what it is given, and holds that against
 // limits of its own.
 func TestFilterForHundredsOfAddresses(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 var (
 	guestMAC  = netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x07}
+	serverMAC = netstate.MAC{0x02, 'p', 'w', 0x4b, 0xfe, 0x01}
 	broadcast = netstate.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
 
 	podIP     = netip.MustParseAddr("10.244.1.7")
@@ -141,6 +142,7 @@ var podMatches = []plan.Match{
 	{Kind: plan.MatchNDSays, Addr: gatewayIP6},
 	{Kind: plan.MatchTo, Addr: dnsIP},
 	{Kind: plan.MatchTo, Addr: dnsIP6},
+	{Kind: plan.MatchFrom, MAC: serverMAC},
 }
 
 // frames are the table that every filter must agree on.
@@ -220,8 +222,19 @@ var frames = []struct {
 	{name: "from the nameserver", frame: ether(0x86dd, ipv6(17, dnsIP6, podIP6, datagram(53, 5353)))},
 	{name: "to the nameserver, IPv6 of a VLAN", frame: vlan(ether(0x86dd, ipv6(17, podIP6, dnsIP6, datagram(5353, 53))))},
 	{name: "DHCP request of a VLAN", frame: vlan(ether(0x0800, udp(68, 67, 0, 0)))},
+	{name: "out of the server's card, IPv4", frame: sourced(ether(0x0800, udp(53, 5353, 0, 0)), serverMAC), match: true},
+	{name: "out of the server's card, IPv6", frame: sourced(ether(0x86dd, icmp6(128, podIP6)), serverMAC), match: true},
+	{name: "out of the server's card, neither", frame: sourced(marker(77), serverMAC), match: true},
+	{name: "out of the server's card, nothing", frame: sourced(ether(0x88b5, nil), serverMAC), match: true, malformed: true},
+	{name: "out of a card whose number ends differently", frame: sourced(marker(77), netstate.MAC{0x02, 'p', 'w', 0x4b, 0xfe, 0x02})},
+	{name: "out of a card whose number begins differently", frame: sourced(marker(77), netstate.MAC{0x06, 'p', 'w', 0x4b, 0xfe, 0x01})},
+	{name: "to the server's card", frame: edit(marker(77), 0, serverMAC[:]...)},
+	{name: "out of the server's card, of a VLAN", frame: vlan(sourced(marker(77), serverMAC))},
 	{name: "ARP request of a VLAN", frame: vlan(ether(0x0806, arp(1, podIP, gatewayIP)))},
 }
+
+// sourced is a frame from another source.
+func sourced(frame []byte, mac netstate.MAC) []byte { return edit(frame, offSource, mac[:]...) }
 
 // vlan tags a frame with VLAN 5.
 func vlan(frame []byte) []byte {

@@ -87,6 +87,14 @@ func (k *Kernel) Do(ctx context.Context, s plan.Step) error {
 		return explain(k.setMAC(ctx, s.Link, s.MAC))
 	case plan.AttachPort:
 		return explain(k.attachPort(ctx, s))
+	case plan.Redirect:
+		return explain(k.redirect(ctx, s))
+	case plan.AddAddresses:
+		return explain(k.addAddresses(ctx, s))
+	case plan.SetOption:
+		return explain(k.setOption(ctx, s))
+	case plan.Translate:
+		return explain(k.translate(ctx, s))
 	default:
 		return fmt.Errorf("doing step %q: %w", s.Kind(), errors.ErrUnsupported)
 	}
@@ -109,6 +117,14 @@ func (k *Kernel) Undo(ctx context.Context, s plan.Step) error {
 		return explain(k.unsetMAC(ctx, s))
 	case plan.AttachPort:
 		return explain(k.detachPort(ctx, s))
+	case plan.Redirect:
+		return explain(k.unredirect(ctx, s))
+	case plan.AddAddresses:
+		return explain(k.removeAddresses(ctx, s))
+	case plan.SetOption:
+		return explain(k.unsetOption(ctx, s))
+	case plan.Translate:
+		return explain(k.untranslate(ctx, s))
 	default:
 		return fmt.Errorf("undoing step %q: %w", s.Kind(), errors.ErrUnsupported)
 	}

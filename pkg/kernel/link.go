@@ -31,6 +31,7 @@ var addrGenModes = []string{"eui64", addrGenNone, "stable_secret", "random"}
 type linkInfo struct {
 	netstate.Link
 	data []attribute // IFLA_INFO_DATA, whose meaning depends on the kind
+	inet attribute   // IFLA_INET_CONF
 }
 
 // ifinfo is the fixed part of a message about a link. The flags in change are
@@ -109,7 +110,7 @@ func parseLink(msg []byte) (linkInfo, error) {
 		case unix.IFLA_LINKINFO:
 			l.parseInfo(attributes(a.data))
 		case unix.IFLA_AF_SPEC:
-			l.AddrGenMode = parseAddrGenMode(attributes(a.data))
+			l.parseFamilies(attributes(a.data))
 		}
 	}
 	return l, nil
@@ -140,19 +141,22 @@ func (l *linkInfo) parseInfo(attrs []attribute) {
 	}
 }
 
-// parseAddrGenMode reads IFLA_AF_SPEC. A link that IPv6 is off for has no mode.
-func parseAddrGenMode(families []attribute) string {
+// parseFamilies reads IFLA_AF_SPEC: the options of the families that the link has.
+func (l *linkInfo) parseFamilies(families []attribute) {
 	for _, family := range families {
-		if family.kind != unix.AF_INET6 {
-			continue
-		}
 		for _, a := range attributes(family.data) {
-			if a.kind == inet6AddrGenMode && int(a.u8()) < len(addrGenModes) {
-				return addrGenModes[a.u8()]
+			switch {
+			case family.kind == unix.AF_INET && a.kind == unix.IFLA_INET_CONF:
+				l.inet = a
+				l.Forwarding = a.option(inetOptions[optionForwarding]-1) != 0
+				l.RouteLocalnet = a.option(inetOptions[optionRouteLocalnet]-1) != 0
+			case family.kind == unix.AF_INET6 && a.kind == unix.IFLA_INET6_CONF:
+				l.AcceptRA = a.option(inet6AcceptRA)
+			case family.kind == unix.AF_INET6 && a.kind == inet6AddrGenMode && int(a.u8()) < len(addrGenModes):
+				l.AddrGenMode = addrGenModes[a.u8()]
 			}
 		}
 	}
-	return ""
 }
 
 // setLink changes attributes of a link.

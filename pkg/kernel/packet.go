@@ -36,27 +36,56 @@ type TapConn struct {
 // the matches describes are heard. It takes CAP_NET_RAW. Where there is no such
 // link the error is fs.ErrNotExist.
 func (k *Kernel) OpenTap(name string, accept []plan.Match) (*TapConn, error) {
-	link, err := k.link(context.Background(), name)
+	c, err := k.openSocket(name, accept, passQueue)
 	if err != nil {
 		return nil, fmt.Errorf("opening tap %q: %w", name, err)
+	}
+	return c, nil
+}
+
+// OpenLink is OpenTap for a link that is no tap of podwire's own. What is written
+// goes by the link's queue, and so by the filters of what the link sends.
+func (k *Kernel) OpenLink(name string, accept []plan.Match) (*TapConn, error) {
+	c, err := k.openSocket(name, accept, func(int) error { return nil })
+	if err != nil {
+		return nil, fmt.Errorf("opening link %q: %w", name, err)
+	}
+	return c, nil
+}
+
+func (k *Kernel) openSocket(name string, accept []plan.Match, prepare func(fd int) error) (*TapConn, error) {
+	link, err := k.link(context.Background(), name)
+	if err != nil {
+		return nil, err
 	}
 	var fd int
 	err = k.netns.do(func() (err error) {
-		fd, err = packetSocket(link.Index, accept)
+		fd, err = packetSocket(link.Index, accept, prepare)
 		return err
 	})
 	if errors.Is(err, unix.EPERM) {
-		err = fmt.Errorf("%w: %s", err, lacking("NET_RAW"))
+		return nil, fmt.Errorf("%w: %s", err, lacking("NET_RAW"))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening tap %q: %w", name, err)
+		return nil, err
 	}
 	return &TapConn{file: os.NewFile(uintptr(fd), name), name: name}, nil
 }
 
+// passQueue hands what the socket sends to the driver past the link's queue. A tap
+// that was just opened has its carrier at once, but its queue drops all until the
+// kernel's link watch has run: the answer to a guest's first frame would be lost.
+func passQueue(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
+	if unless(err, unix.ENOPROTOOPT) != nil {
+		return fmt.Errorf("passing the queue: %w", err)
+	}
+	return nil
+}
+
 // packetSocket opens a socket that hears nothing until its filter is in place:
 // protocol 0 receives nothing, and it is bound last.
-func packetSocket(index int, accept []plan.Match) (fd int, err error) {
+func packetSocket(index int, accept []plan.Match, prepare func(fd int) error) (fd int, err error) {
 	fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return -1, fmt.Errorf("opening a packet socket: %w", err)
@@ -72,12 +101,8 @@ func packetSocket(index int, accept []plan.Match) (fd int, err error) {
 	if unless(err, unix.ENOPROTOOPT) != nil {
 		return -1, fmt.Errorf("ignoring outgoing frames: %w", err)
 	}
-	// A tap that was just opened has its carrier at once, but its queue drops all
-	// until the kernel's link watch has run: the answer to a guest's first frame
-	// would be lost. It is handed to the driver past the queue.
-	err = unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1)
-	if unless(err, unix.ENOPROTOOPT) != nil {
-		return -1, fmt.Errorf("passing the queue: %w", err)
+	if err := prepare(fd); err != nil {
+		return -1, err
 	}
 	if err := attachFilter(fd, accept); err != nil {
 		return -1, fmt.Errorf("filtering frames: %w", err)

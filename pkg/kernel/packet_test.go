@@ -282,3 +282,39 @@ func TestTapConnWithAMatchThatIsUnknown(t *testing.T) {
 		t.Error("opened")
 	}
 }
+
+// What a link's own socket sends goes by the filters of what the link sends, and
+// what a tap's sends does not.
+func TestLinkSocketGoesByTheQueue(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, nil)
+	drop := []plan.Match{{Kind: plan.MatchFrom, MAC: serverMAC}}
+	p.do(t, plan.Redirect{Link: "eth0", Name: "redirect", Match: drop, Egress: true, To: "lo"})
+	far := packetEnd(t, p.node, "veth0")
+	frame := sourced(marker(4), serverMAC)
+	for name, c := range map[string]struct {
+		open   func(string, []plan.Match) (*TapConn, error)
+		passes bool
+	}{"tap": {p.k.OpenTap, true}, "link": {p.k.OpenLink, false}} {
+		socket, err := c.open("eth0", drop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, b := range [][]byte{frame, marker(1)} {
+			if _, err := socket.Write(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		socket.Close()
+		got := far.next(t, func(b []byte) bool { return bytes.Equal(b, frame) || bytes.Equal(b, marker(1)) })
+		if passed := bytes.Equal(got, frame); passed != c.passes {
+			t.Errorf("%s: the frame passed: %v", name, passed)
+		}
+		if c.passes {
+			far.next(t, func(b []byte) bool { return bytes.Equal(b, marker(1)) })
+		}
+	}
+	if _, err := p.k.OpenLink("eth9", drop); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("opening a link that is not there: %v", err)
+	}
+}

@@ -6,11 +6,14 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
 // Snapshot reads what the namespace holds. It needs no capability; without
-// CAP_NET_ADMIN the filters of the nftables fallback are not seen.
+// CAP_NET_ADMIN the tables of nftables and the filters of its fallback are not
+// seen.
 func (k *Kernel) Snapshot(ctx context.Context) (netstate.Snapshot, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -44,6 +47,15 @@ func (k *Kernel) snapshot(ctx context.Context) (s netstate.Snapshot, err error) 
 	if s.Qdiscs, err = k.qdiscs(ctx); err != nil {
 		return s, err
 	}
-	s.Filters, err = k.filters(ctx, s.Links, s.Qdiscs)
+	if s.Filters, err = k.filters(ctx, s.Links, s.Qdiscs); err != nil {
+		return s, err
+	}
+	if s.Forwarding6, err = k.forwards6(ctx); err != nil {
+		return s, err
+	}
+	s.Tables, err = k.tables(ctx)
+	if isErrno(err, unix.EPERM) {
+		s.Blind, err = true, nil
+	}
 	return s, err
 }

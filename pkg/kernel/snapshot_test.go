@@ -35,7 +35,7 @@ func TestSnapshotReadsWhatWasSet(t *testing.T) {
 	link, _ := s.LinkByName("eth0")
 	i := link.Index
 	want := netstate.Link{
-		Index: i, Name: "eth0", Kind: "veth", MAC: guestMAC, MTU: 1450, TxQLen: 1000, Up: true, AddrGenMode: "none",
+		Index: i, Name: "eth0", Kind: "veth", MAC: guestMAC, MTU: 1450, TxQLen: 1000, Up: true, AcceptRA: 1, AddrGenMode: "none",
 	}
 	if diff := cmp.Diff(want, link, asValues); diff != "" {
 		t.Errorf("link (-want +got):\n%s", diff)

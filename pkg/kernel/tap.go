@@ -95,7 +95,10 @@ func (k *Kernel) makeTap(ctx context.Context, s plan.CreateTap) error {
 	if has, want := modeOf(l), wantedMode(s); has != want {
 		return fmt.Errorf("the name is %w: a tap with %+v instead of %+v", ErrConflict, has, want)
 	}
-	return k.converge(ctx, l, s.MAC, s.MTU)
+	if err := k.converge(ctx, l, s.MAC, s.MTU); err != nil || !s.Up || l.Up {
+		return err
+	}
+	return k.setUp(ctx, l.Index, true)
 }
 
 // newTap makes the tap, which until it is persistent goes away with the file.

@@ -67,6 +67,7 @@ func TestTapIsMadeAsTheStepSays(t *testing.T) {
 		"a group's":   {plan.CreateTap{MTU: 1450, Queues: 1, Owner: &plan.Owner{UID: 107, GID: 108}}, []string{"user 107 group 108"}},
 		"many queues": {plan.CreateTap{MTU: 1450, Queues: 4}, []string{"multi_queue numqueues"}},
 		"small MTU":   {plan.CreateTap{MTU: 1000, Queues: 1}, []string{"mtu 1000"}},
+		"up":          {plan.CreateTap{MTU: 1450, Queues: 1, Up: true}, []string{"<NO-CARRIER,BROADCAST,MULTICAST,UP>"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,13 +106,18 @@ func TestTapThatIsHeldOpenIsDoneAlready(t *testing.T) {
 // A run that was killed left the tap made but not set.
 func TestTapThatIsHalfMadeIsFinished(t *testing.T) {
 	t.Parallel()
-	p := newPod(t, nil)
-	step := plan.CreateTap{Name: "tap-eth0", MAC: tapMAC, MTU: 1450, Queues: 1}
-	p.do(t, step)
-	want := p.state(t)
-	p.IP(t, "link set tap-eth0 mtu 1500 addrgenmode eui64 address 02:00:00:00:00:99")
-	p.do(t, step)
-	p.wantState(t, want)
+	for name, up := range map[string]bool{"a port": false, "up": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newPod(t, nil)
+			step := plan.CreateTap{Name: "tap-eth0", MAC: tapMAC, MTU: 1450, Queues: 1, Up: up}
+			p.do(t, step)
+			want := p.state(t)
+			p.IP(t, "link set tap-eth0 down mtu 1500 addrgenmode eui64 address 02:00:00:00:00:99")
+			p.do(t, step)
+			p.wantState(t, want)
+		})
+	}
 }
 
 func TestTapOfAnotherIsAConflictAndStays(t *testing.T) {

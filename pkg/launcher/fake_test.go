@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/domxml"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
@@ -27,6 +28,7 @@ type world struct {
 	domains map[string]*fakeDomain
 	conns   []*fakeConn
 	guest   guest
+	devices []domxml.Device
 
 	startErr, setupErr, teardownErr error
 	onStart                         func()
@@ -52,8 +54,19 @@ type fakeDomain struct {
 const someUUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 
 func newWorld(t *testing.T) *world {
-	return &world{t: t, domains: map[string]*fakeDomain{}, guest: guest{presses: 1}}
+	return &world{t: t, domains: map[string]*fakeDomain{}, guest: guest{presses: 1}, devices: []domxml.Device{eth0}}
 }
+
+// eth0 is on a bridge.
+var eth0 = domxml.Device{Interface: plan.Interface{
+	PodInterface: "eth0", Binding: config.Bridge, Bridge: "pw-eth0", Tap: "tap-eth0",
+	MAC: netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 1, 7}, MTU: 1450, Queues: 1,
+}}
+
+// net1 is a macvtap.
+var net1 = domxml.Device{Interface: plan.Interface{
+	PodInterface: "net1", Binding: config.Macvtap, Tap: "net1", MAC: netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 1, 8}, MTU: 1500,
+}}
 
 // note must be called with the lock held.
 func (w *world) note(format string, args ...any) { w.did = append(w.did, fmt.Sprintf(format, args...)) }
@@ -235,17 +248,14 @@ func (c *fakeConn) destroy(name string, force bool) error {
 }
 
 // Setup and Teardown implement Network.
-func (w *world) Setup(context.Context) ([]plan.Interface, error) {
+func (w *world) Setup(context.Context) ([]domxml.Device, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.note("setup")
 	if w.setupErr != nil {
 		return nil, w.setupErr
 	}
-	return []plan.Interface{{
-		PodInterface: "eth0", Binding: plan.Bridge, Bridge: "pw-eth0", Tap: "tap-eth0",
-		MAC: netstate.MAC{0x0a, 0x58, 0x0a, 0xf4, 1, 7}, MTU: 1450, Queues: 1,
-	}}, nil
+	return w.devices, nil
 }
 
 func (w *world) Teardown(ctx context.Context) error {

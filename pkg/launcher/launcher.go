@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/podwire/podwire/pkg/domxml"
-	"github.com/podwire/podwire/pkg/plan"
 )
 
 // Network is the pod's network, as far as a launcher has to do with it.
@@ -17,7 +16,7 @@ type Network interface {
 	// Setup wires the pod's interfaces and serves them; it returns when the server
 	// answers. What is wired already stays as it is. The server must outlive ctx,
 	// which only bounds the call: a guest that shuts down still wants answers.
-	Setup(ctx context.Context) ([]plan.Interface, error)
+	Setup(ctx context.Context) ([]domxml.Device, error)
 	// Teardown stops serving and puts the pod's network back. It is called once
 	// Setup has been, whether that failed or not.
 	Teardown(ctx context.Context) error
@@ -141,25 +140,25 @@ func (l *life) begin(ctx context.Context) error {
 		l.log.Info("found the domain running; adopting it")
 	}
 	began := time.Now()
-	interfaces, err := l.options.Network.Setup(ctx)
+	devices, err := l.options.Network.Setup(ctx)
 	if err != nil {
 		return err
 	}
-	l.log.Info("the pod's network is wired", "interfaces", len(interfaces), "dur", time.Since(began))
+	l.log.Info("the pod's network is wired", "interfaces", len(devices), "dur", time.Since(began))
 	if l.running {
 		return nil
 	}
-	text, err := domxml.Put(l.options.DomainXML, interfaces)
+	text, err := domxml.Put(l.options.DomainXML, devices)
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("starting domain %q: %w", l.name, context.Cause(ctx))
 	}
-	return l.start(ctx, text)
+	return l.start(ctx, text, devices)
 }
 
-func (l *life) start(ctx context.Context, text string) error {
+func (l *life) start(ctx context.Context, text string, devices []domxml.Device) error {
 	began := time.Now()
 	// From here on it may run, whatever becomes of the call.
 	l.running = true
@@ -168,7 +167,7 @@ func (l *life) start(ctx context.Context, text string) error {
 		l.log.Info("started the domain", "dur", time.Since(began))
 		return nil
 	}
-	err = fmt.Errorf("starting domain %q: %w%s", l.name, err, advice(err))
+	err = fmt.Errorf("starting domain %q: %w%s", l.name, err, advice(err, devices))
 	// Where libvirt went away in the midst of it, only libvirt can say what came of it.
 	end, checkErr := l.check()
 	if checkErr != nil {
@@ -183,16 +182,6 @@ func (l *life) start(ctx context.Context, text string) error {
 	}
 	l.log.Warn("the domain runs, although starting it failed", "err", err)
 	return nil
-}
-
-// advice is what to do about an error that libvirt's words do not explain.
-func advice(err error) string {
-	// By default libvirt has QEMU's output logged by a second daemon, which a
-	// container has no init to start.
-	if strings.Contains(err.Error(), "virtlogd") {
-		return ` (run virtlogd, too, or put stdio_handler = "file" into /etc/libvirt/qemu.conf)`
-	}
-	return ""
 }
 
 // teardownTime bounds the way back; a pod that is being deleted has not much

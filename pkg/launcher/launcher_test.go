@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/domxml"
 )
 
 // launch is a launcher that runs in a bubble.
@@ -242,6 +242,34 @@ func TestTheNetworkIsPutBackUnlessAMachineUsesIt(t *testing.T) {
 			[]string{"setup", "teardown"},
 		},
 		{
+			"when there is no vhost", func(w *world) {
+				w.startErr = errors.New("vhost-net was requested for an interface, but is unavailable")
+			},
+			`starting domain "vm": vhost-net was requested for an interface, but is unavailable` +
+				` (the container needs /dev/vhost-net, of a kernel with the module vhost_net; or leave vhost to the hypervisor: --vhost off)`,
+			[]string{"setup", "teardown"},
+		},
+		{
+			"when a macvtap has no device", func(w *world) {
+				w.devices, w.startErr = append(w.devices, net1), errors.New("Unable to create tap device net1: Invalid argument")
+			},
+			`starting domain "vm": Unable to create tap device net1: Invalid argument` +
+				` (net1 is a macvtap, and the container needs its device, /dev/tap and the link's index: it is there for the container that asks for the resource of the device plugin which made the macvtap)`,
+			[]string{"setup", "teardown"},
+		},
+		{
+			"when a tap cannot be opened", func(w *world) {
+				w.startErr = errors.New("Unable to create tap device tap-eth0: Operation not permitted")
+			},
+			`starting domain "vm": Unable to create tap device tap-eth0: Operation not permitted`,
+			[]string{"setup", "teardown"},
+		},
+		{
+			"when a card contradicts itself", func(w *world) { w.devices[0].Model, w.devices[0].Queues = "e1000e", 4 },
+			`putting interface "eth0" into the domain: a card of model "e1000e" cannot have 4 queues; give the tap one, or the card the model virtio`,
+			[]string{"setup", "teardown"},
+		},
+		{
 			"and says so when it cannot be", func(w *world) { w.startErr, w.teardownErr = errors.New("no KVM"), fails },
 			"starting domain \"vm\": no KVM\nputting the pod's network back: no such device",
 			[]string{"setup", "teardown"},
@@ -275,7 +303,7 @@ func TestAPanicPutsTheNetworkBack(t *testing.T) {
 
 type panics struct{ *world }
 
-func (panics) Setup(context.Context) ([]plan.Interface, error) { panic("a fault") }
+func (panics) Setup(context.Context) ([]domxml.Device, error) { panic("a fault") }
 
 func TestASignalBeforeTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -304,7 +332,7 @@ type terminates struct {
 	cancel context.CancelCauseFunc
 }
 
-func (n terminates) Setup(ctx context.Context) ([]plan.Interface, error) {
+func (n terminates) Setup(ctx context.Context) ([]domxml.Device, error) {
 	n.cancel(errors.New("terminated"))
 	return n.world.Setup(ctx)
 }

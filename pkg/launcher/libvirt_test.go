@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/podwire/podwire/pkg/domxml"
 	"libvirt.org/go/libvirt"
 )
 
@@ -120,6 +121,50 @@ func TestMockStartsAndShutsDown(t *testing.T) {
 	r.wants("<nil>", "setup", "teardown")
 	if _, err := c.find("vm"); !errors.Is(err, errNoDomain) {
 		t.Errorf("a transient domain is still known: %v", err)
+	}
+}
+
+// Whatever a card is set to, libvirt's own schema and parser know it, and keep it.
+func TestLibvirtTakesEveryCard(t *testing.T) {
+	c := hold(t)
+	many := eth0
+	many.Queues = 4
+	tests := map[string]struct {
+		device domxml.Device
+		card   domxml.Card
+		want   []string
+	}{
+		"none":    {eth0, domxml.Card{}, []string{`<model type='virtio'/>`}},
+		"queues":  {many, domxml.Card{}, []string{`<driver queues='4'/>`}},
+		"vhost":   {many, domxml.Card{Model: "virtio-non-transitional", Vhost: "on"}, []string{`<model type='virtio-non-transitional'/>`, `<driver name='vhost' queues='4'/>`}},
+		"e1000e":  {eth0, domxml.Card{Model: "e1000e", Vhost: "off"}, []string{`<model type='e1000e'/>`, `<mtu size='1450'/>`}},
+		"address": {eth0, domxml.Card{PCIAddress: "0000:01:1f.7"}, []string{`<address type='pci' domain='0x0000' bus='0x01' slot='0x1f' function='0x7'/>`}},
+		"macvtap": {net1, domxml.Card{}, []string{`<interface type='ethernet'>`, `<target dev='net1' managed='no'/>`, `<mtu size='1500'/>`}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			tt.device.Card = tt.card
+			// Its events come to whoever listens, also in another test.
+			text, err := domxml.Put(strings.Replace(machineText, ">vm<", ">card<", 1), []domxml.Device{tt.device})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := c.virt.DomainCreateXML(text, libvirt.DOMAIN_START_VALIDATE)
+			if err != nil {
+				t.Fatalf("%v\n%s", plain(err), text)
+			}
+			defer func() {
+				if err := errors.Join(d.Destroy(), d.Free()); err != nil {
+					t.Error(err)
+				}
+			}()
+			got := describe(t, c, "card")
+			for _, want := range tt.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("libvirt's domain has no %s:\n%s", want, got)
+				}
+			}
+		})
 	}
 }
 

@@ -65,15 +65,23 @@ type Neighbor struct {
 	StandsFor netip.Addr `json:"standsFor,omitzero"`
 }
 
-// Server is how podwire shows itself to the guest. None of its addresses is ever
-// set on a link of the pod's network: they exist only in the frames that it
+// Server is how podwire shows itself to the guest. None of its addresses but the
+// gateways' is ever set on a link of the pod: they exist only in the frames that it
 // answers with.
 type Server struct {
 	ID        netip.Addr   `json:"id"`                 // the DHCPv4 server identifier, link-local
 	MAC       netstate.MAC `json:"mac"`                // the source of its frames
 	LinkLocal netip.Addr   `json:"linkLocal,omitzero"` // the source of its DHCPv6 messages; not set without IPv6
 	DNS       []netip.Addr `json:"dns,omitempty"`      // where it answers DNS; empty unless it does
+	// Gateways are the addresses that the pod's kernel itself has on the guest's
+	// network, in front of which it stands (masquerade): at most one of each family.
+	Gateways []netip.Prefix `json:"gateways,omitempty"`
 }
+
+// GatewayMAC is the pod's on the guest's network, where it has one of its own. It is
+// the same in every pod, so that a guest that moves to another finds its gateway
+// where it was.
+var GatewayMAC = netstate.MAC{0x02, 'p', 'w', 0, 0, 1}
 
 // IPv4 returns the address that DHCPv4 hands out: the first IPv4 one.
 func (l Lease) IPv4() (netip.Prefix, bool) {

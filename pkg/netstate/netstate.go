@@ -72,17 +72,20 @@ type Attr struct {
 
 // Link is a network interface.
 type Link struct {
-	Index       int    `json:"index"`
-	Name        string `json:"name"`
-	Kind        string `json:"kind,omitempty"` // IFLA_INFO_KIND: veth, bridge, tun; empty for loopback and hardware
-	MAC         MAC    `json:"mac,omitzero"`
-	MTU         int    `json:"mtu"`              // octets
-	TxQLen      int    `json:"txqlen,omitempty"` // frames
-	Up          bool   `json:"up,omitempty"`
-	Loopback    bool   `json:"loopback,omitempty"`
-	Master      int    `json:"master,omitempty"`      // index of the bridge it is a port of
-	NoLearning  bool   `json:"noLearning,omitempty"`  // as a bridge port: IFLA_BRPORT_LEARNING is 0
-	AddrGenMode string `json:"addrGenMode,omitempty"` // eui64, none, stable_secret, random; empty where the link has no IPv6
+	Index         int    `json:"index"`
+	Name          string `json:"name"`
+	Kind          string `json:"kind,omitempty"` // IFLA_INFO_KIND: veth, bridge, tun; empty for loopback and hardware
+	MAC           MAC    `json:"mac,omitzero"`
+	MTU           int    `json:"mtu"`              // octets
+	TxQLen        int    `json:"txqlen,omitempty"` // frames
+	Up            bool   `json:"up,omitempty"`
+	Loopback      bool   `json:"loopback,omitempty"`
+	Master        int    `json:"master,omitempty"`        // index of the bridge it is a port of
+	NoLearning    bool   `json:"noLearning,omitempty"`    // as a bridge port: IFLA_BRPORT_LEARNING is 0
+	Forwarding    bool   `json:"forwarding,omitempty"`    // IPv4 packets that come by it are forwarded
+	RouteLocalnet bool   `json:"routeLocalnet,omitempty"` // IPv4's 127.0.0.0/8 may come and go by it
+	AcceptRA      int    `json:"acceptRA,omitempty"`      // IPv6: 0 never, 1 unless it forwards, 2 always
+	AddrGenMode   string `json:"addrGenMode,omitempty"`   // eui64, none, stable_secret, random; empty where the link has no IPv6
 }
 
 // Addr is an address of a link.
@@ -191,9 +194,22 @@ type Qdisc struct {
 	Parent uint32 `json:"parent"`
 }
 
-// Filter is one of podwire's own filters on a link's ingress, by the name of the
+// Filter is one of podwire's own filters on a hook of a link, by the name of the
 // step that made it.
 type Filter struct {
 	Link int    `json:"link"`
 	Name string `json:"name"`
+	To   int    `json:"to,omitempty"` // index of the link that frames are redirected to
+}
+
+// Table is one of podwire's own tables of nftables, of the family inet.
+type Table struct {
+	Name   string  `json:"name"`
+	Chains []Chain `json:"chains"` // in the order of their names
+}
+
+// Chain is a chain of a Table, with its rules in podwire's own words.
+type Chain struct {
+	Name  string   `json:"name"`
+	Rules []string `json:"rules"`
 }

@@ -13,6 +13,12 @@ type Snapshot struct {
 	Rules     []Rule        `json:"rules,omitempty"`
 	Qdiscs    []Qdisc       `json:"qdiscs,omitempty"`
 	Filters   []Filter      `json:"filters,omitempty"`
+	Tables    []Table       `json:"tables,omitempty"`
+	// Blind says that the tables were not seen, for want of CAP_NET_ADMIN.
+	Blind bool `json:"blind,omitempty"`
+	// Forwarding6 is net.ipv6.conf.all.forwarding: without it no IPv6 packet is
+	// forwarded, whatever its link says.
+	Forwarding6 bool `json:"forwarding6,omitempty"`
 }
 
 // LinkByName returns the link of that name.

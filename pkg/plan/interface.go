@@ -4,37 +4,19 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 
+	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
-// Binding is how a pod interface is joined to its virtual machine.
-type Binding string
-
-// Bridge makes the pod interface and the tap the two ports of a bridge; the
-// guest takes over the pod's MAC and addresses.
-const Bridge Binding = "bridge"
-
-// Limits are what a pod of this binding cannot do, and its users would look for,
-// in words.
-func (b Binding) Limits() []string {
-	if b != Bridge {
-		return nil
-	}
-	return []string{
-		"the guest has the pod's address and the pod itself has none: what goes to the pod's own localhost (kubectl port-forward) " +
-			"does not reach the guest, and processes beside it in the pod have no network; reach the guest by the pod's address",
-	}
-}
-
 // Interface names the parts of one wired pod interface.
 type Interface struct {
-	PodInterface string       `json:"podInterface"`
-	Binding      Binding      `json:"binding"`
-	Bridge       string       `json:"bridge,omitempty"`
-	Tap          string       `json:"tap"`
-	MAC          netstate.MAC `json:"mac"`    // the guest's
-	MTU          int          `json:"mtu"`    // octets
-	Queues       int          `json:"queues"` // of the tap
+	PodInterface string         `json:"podInterface"`
+	Binding      config.Binding `json:"binding"`
+	Bridge       string         `json:"bridge,omitempty"` // of the bridge binding alone
+	Tap          string         `json:"tap"`              // what the hypervisor opens; a macvtap is its own
+	MAC          netstate.MAC   `json:"mac"`              // the guest's
+	MTU          int            `json:"mtu"`              // octets
+	Queues       int            `json:"queues"`           // of the tap
 }
 
 // maxName is IFNAMSIZ less its terminating zero.

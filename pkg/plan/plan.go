@@ -2,8 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"net/netip"
-	"slices"
 
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/lease"
@@ -15,6 +13,10 @@ const (
 	filterBridge = "local"
 	filterTap    = "guest"
 	filterPod    = "pod"
+	filterOwn    = "own"
+
+	redirectAll      = "redirect"
+	redirectAnswered = "answered"
 )
 
 // Plan is what is to be done to one pod interface.
@@ -28,51 +30,64 @@ type Plan struct {
 func New(s netstate.Snapshot, link netstate.Link, l lease.Lease, c config.Config) (Plan, error) {
 	i := Interface{
 		PodInterface: link.Name,
-		Binding:      Bridge,
-		Bridge:       BridgeName(link.Name),
+		Binding:      c.Binding.For(link),
 		Tap:          TapName(link.Name),
 		MAC:          l.MAC,
 		MTU:          l.MTU,
 		Queues:       c.Queues,
 	}
-	names := []string{i.Bridge, i.Tap}
+	if i.Binding == config.Bridge {
+		i.Bridge = BridgeName(link.Name)
+	}
+	if i.Binding == config.Macvtap {
+		i.Tap, i.Queues = link.Name, 0 // as its maker made it
+	}
+	if err := namesFree(s, i, l); err != nil {
+		return Plan{}, err
+	}
+	return Plan{Interface: i, Steps: steps(s, link, l, i, c)}, nil
+}
+
+func steps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface, c config.Config) Steps {
+	switch i.Binding {
+	case config.TC:
+		return tcSteps(s, link, l, i, c)
+	case config.Masquerade:
+		return masqueradeSteps(s, link, l, i, c)
+	case config.Macvtap:
+		return macvtapSteps(s, link, l)
+	default:
+		return bridgeSteps(s, link, l, i, c)
+	}
+}
+
+// namesFree makes sure that what is to be made does not stand in the place of
+// something else.
+func namesFree(s netstate.Snapshot, i Interface, l lease.Lease) error {
+	var names []string
+	if i.Bridge != "" {
+		names = append(names, i.Bridge)
+	}
+	if i.Tap != i.PodInterface {
+		names = append(names, i.Tap)
+	}
 	if len(l.Server.DNS) > 0 {
-		names = append(names, TunnelName(link.Name))
+		names = append(names, TunnelName(i.PodInterface))
 	}
 	for _, name := range names {
 		if other, taken := s.LinkByName(name); taken {
-			return Plan{}, fmt.Errorf("a link %q (%s) is there already and is not podwire's by its state; delete it, or finish what made it",
+			return fmt.Errorf("a link %q (%s) is there already and is not podwire's by its state; delete it, or finish what made it",
 				name, other.Kind)
 		}
 	}
-	return Plan{Interface: i, Steps: bridgeSteps(s, link, l, i, c)}, nil
+	return nil
 }
 
-// bridgeSteps first builds all that disturbs nothing, and last moves the pod
-// interface: until TakeAddresses the pod works as before.
-func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface, c config.Config) Steps {
-	steps := Steps{
-		CreateTap{Name: i.Tap, MAC: link.MAC.Derive("tap"), MTU: tapMTU(link, c), Owner: owner(c.TapOwner), Queues: c.Queues},
-		CreateBridge{Name: i.Bridge, MAC: link.MAC.Derive("bridge"), MTU: link.MTU},
-		// The pod's own stack must hear nothing through the bridge: it would answer
-		// ARP for the pod's other addresses, and make itself an address of a
-		// router's advertisement even with address generation off.
-		AddFilter{Link: i.Bridge, Name: filterBridge, Drop: []Match{{Kind: MatchAll}}},
+// createTap is the tap of a bridge or a redirect.
+func createTap(link netstate.Link, i Interface, c config.Config) CreateTap {
+	return CreateTap{
+		Name: i.Tap, MAC: link.MAC.Derive("tap"), MTU: tapMTU(link, c), Owner: owner(c.TapOwner), Queues: c.Queues,
 	}
-	if drop := kept(l); len(drop) > 0 {
-		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, hidden(l)...)})
-	}
-	steps = append(steps,
-		AttachPort{Link: i.Tap, Bridge: i.Bridge},
-		takeAddresses(s, link),
-		SetMAC{Link: link.Name, MAC: link.MAC.Derive("port"), Was: link.MAC},
-	)
-	if drop := foreign(l); len(drop) > 0 {
-		steps = append(steps, AddFilter{
-			Link: link.Name, Name: filterPod, Drop: drop, KeepHook: hasIngressHook(s, link), TxQLen: &link.TxQLen,
-		})
-	}
-	return append(steps, AttachPort{Link: link.Name, Bridge: i.Bridge, WasUp: link.Up})
 }
 
 // tapMTU is the link's, unless somebody asked for another: where the guest is told
@@ -84,114 +99,6 @@ func tapMTU(link netstate.Link, c config.Config) int {
 	return min(link.MTU, netstate.MaxTapMTU)
 }
 
-// Answered are the frames of the guest that podwire answers: what the server's
-// packet socket listens for.
-func Answered(l lease.Lease) []Match {
-	var answered []Match
-	if _, ok := l.IPv4(); ok {
-		answered = append(answered, Match{Kind: MatchDHCPClient}, Match{Kind: MatchARPWhoHas, Addr: l.Server.ID})
-	}
-	if l.Server.LinkLocal.IsValid() {
-		answered = append(answered, Match{Kind: MatchDHCP6Client}, Match{Kind: MatchRS}, Match{Kind: MatchNDWhoHas, Addr: l.Server.LinkLocal},
-			// With the probe for its own address a guest shows that it came up.
-			Match{Kind: MatchNDProbe, Addr: l.MAC.LinkLocal()})
-	}
-	if len(answered) == 0 {
-		return nil
-	}
-	for _, n := range l.Neighbors {
-		answered = append(answered, whoHas(n.Addr))
-	}
-	for _, addr := range l.Server.DNS {
-		if addr.Is6() { // the IPv4 one is Server.ID
-			answered = append(answered, whoHas(addr))
-		}
-		answered = append(answered, Match{Kind: MatchTo, Addr: addr})
-	}
-	return answered
-}
-
-// Gateways are the frames of the pod's network by which the gateways behind the
-// lease's stand-ins say their MAC.
-func Gateways(l lease.Lease) []Match {
-	var says []Match
-	for _, n := range l.Neighbors {
-		if n.StandsFor.IsValid() {
-			says = append(says, Match{Kind: MatchNDSays, Addr: n.StandsFor})
-		}
-	}
-	return says
-}
-
-// kept are the answered frames that go no further than the tap: all but those for
-// the stand-in of an IPv6 gateway. That is the address which the gateway most
-// likely has, so that it answers too, also while no server runs. In a pod without
-// IPv4 somebody else on its network would answer the guest's DHCPv4.
-func kept(l lease.Lease) []Match {
-	kept := slices.DeleteFunc(Answered(l), func(m Match) bool {
-		return m.Kind == MatchNDWhoHas && slices.ContainsFunc(l.Neighbors, func(n lease.Neighbor) bool {
-			return n.Addr == m.Addr && n.StandsFor.IsValid()
-		})
-	})
-	if dhcp := (Match{Kind: MatchDHCPClient}); l.Served() && !slices.Contains(kept, dhcp) {
-		kept = slices.Insert(kept, 0, dhcp)
-	}
-	return kept
-}
-
-func whoHas(addr netip.Addr) Match {
-	if addr.Is4() {
-		return Match{Kind: MatchARPWhoHas, Addr: addr}
-	}
-	return Match{Kind: MatchNDWhoHas, Addr: addr}
-}
-
-// hidden are the frames that end at the tap without an answer: the guest's
-// probes for its own addresses. Some networks' responders answer for every
-// address, others send the guest its own frames back, and the guest would take its
-// address for somebody else's. Announcements, whose sender is the address itself,
-// pass.
-func hidden(l lease.Lease) []Match {
-	var hidden []Match
-	for _, p := range l.AddrsOf(true) {
-		hidden = append(hidden, Match{Kind: MatchARPProbe, Addr: p.Addr()})
-	}
-	for _, p := range l.AddrsOf(false) {
-		hidden = append(hidden, Match{Kind: MatchNDProbe, Addr: p.Addr()})
-	}
-	return hidden
-}
-
-// foreign are the frames of the pod's network that must not reach a guest to which
-// podwire says the same itself, or would if there were anything to say.
-func foreign(l lease.Lease) []Match {
-	var foreign []Match
-	if l.Served() {
-		foreign = append(foreign, Match{Kind: MatchDHCPServer})
-	}
-	if l.Server.LinkLocal.IsValid() {
-		foreign = append(foreign, Match{Kind: MatchDHCP6Server}, Match{Kind: MatchRA})
-	}
-	return foreign
-}
-
-func takeAddresses(s netstate.Snapshot, link netstate.Link) TakeAddresses {
-	step := TakeAddresses{
-		Link:        link.Name,
-		Index:       link.Index,
-		Addrs:       s.AddrsOf(link.Index),
-		Routes:      s.RoutesOf(link.Index),
-		Uptime:      int64(s.Uptime),
-		AddrGenMode: link.AddrGenMode,
-	}
-	for _, n := range s.NeighborsOf(link.Index) {
-		if n.Permanent() {
-			step.Neighbors = append(step.Neighbors, n)
-		}
-	}
-	return step
-}
-
 func hasIngressHook(s netstate.Snapshot, link netstate.Link) bool {
 	for _, q := range s.Qdiscs {
 		if q.Link == link.Index && (q.Kind == "clsact" || q.Kind == "ingress") {
@@ -199,6 +106,18 @@ func hasIngressHook(s netstate.Snapshot, link netstate.Link) bool {
 		}
 	}
 	return false
+}
+
+// onPod is a filter of the pod interface, which stays as it is otherwise.
+func onPod(s netstate.Snapshot, link netstate.Link, f AddFilter) AddFilter {
+	f.Link, f.Name, f.KeepHook, f.TxQLen = link.Name, filterPod, hasIngressHook(s, link), &link.TxQLen
+	return f
+}
+
+// redirectPod is a redirect of what comes to or goes out of the pod interface.
+func redirectPod(s netstate.Snapshot, link netstate.Link, r Redirect) Redirect {
+	r.Link, r.Index, r.KeepHook, r.TxQLen = link.Name, link.Index, hasIngressHook(s, link), &link.TxQLen
+	return r
 }
 
 func owner(o *config.Owner) *Owner {

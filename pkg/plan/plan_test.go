@@ -34,6 +34,107 @@ func TestShapes(t *testing.T) {
 	}
 }
 
+// TestBindings holds the plans of the other bindings likewise.
+func TestBindings(t *testing.T) {
+	for _, shape := range shapes.All() {
+		for _, b := range []config.Binding{config.TC, config.Masquerade} {
+			if b == config.Masquerade && len(shape.Snapshot.AddrsOf(shapes.Index)) == 0 {
+				continue // which it refuses
+			}
+			t.Run(shape.Name+"/"+string(b), func(t *testing.T) {
+				c := config.Default()
+				c.Binding = b
+				golden.Check(t, shape.Name+"."+string(b)+".plan", planOf(t, shape.Snapshot, c).Steps.String())
+			})
+		}
+	}
+}
+
+// TestTheRewireIsTheLastStep: until then the pod has its network, and what fails before
+// has cost it nothing.
+func TestTheRewireIsTheLastStep(t *testing.T) {
+	for b, last := range map[config.Binding]plan.Step{config.TC: plan.Redirect{}, config.Masquerade: plan.Translate{}} {
+		c := config.Default()
+		c.Binding = b
+		steps := planOf(t, shapes.Dual(), c).Steps
+		if got := steps[len(steps)-1]; got.Kind() != last.Kind() || got.On() != "eth0" {
+			t.Errorf("%s: the last step is %s on %s", b, got.Kind(), got.On())
+		}
+		for _, s := range steps {
+			if s.Kind() == (plan.TakeAddresses{}).Kind() || s.Kind() == (plan.SetMAC{}).Kind() {
+				t.Errorf("%s: %s takes something from the pod", b, s.Kind())
+			}
+		}
+	}
+}
+
+func TestPortsOfMasquerade(t *testing.T) {
+	c := config.Default()
+	c.Binding = config.Masquerade
+	c.Ports = []config.Ports{{Protocol: "tcp", First: 80, Last: 80}, {Protocol: "udp", First: 8000, Last: 8010}}
+	c.ExcludePorts = []config.Ports{{Protocol: "tcp", First: 15001, Last: 15006}}
+	c.ExcludeFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.6/32")}
+	golden.Check(t, "ports.plan", planOf(t, shapes.Dual(), c).Steps.String())
+}
+
+// TestTheRelaysOwnQuestionsStayInThePod: a nameserver that listens on the pod's
+// localhost is asked there, although what goes there is the guest's.
+func TestTheRelaysOwnQuestionsStayInThePod(t *testing.T) {
+	c := config.Default()
+	c.Binding, c.DNSForward, c.DNS = config.Masquerade, true, []netip.Addr{netip.MustParseAddr("127.0.0.1")}
+	text := planOf(t, shapes.Dual(), c).Steps.String()
+	stays := strings.Index(text, "local ip daddr 127.0.0.1 udp dport 53 return")
+	goes := strings.Index(text, "local ip daddr 127.0.0.1 jump inbound")
+	if stays < 0 || goes < stays {
+		t.Errorf("return at %d, jump at %d in:\n%s", stays, goes, text)
+	}
+}
+
+// TestIPv6ForwardingKeepsARoutersRoute: a pod that becomes a router forgets the
+// default route that it was advertised, unless it is told to go on listening.
+func TestIPv6ForwardingKeepsARoutersRoute(t *testing.T) {
+	c := config.Default()
+	c.Binding = config.Masquerade
+	s := shapes.Dual()
+	s.Links, s.Routes = slices.Clone(s.Links), slices.Clone(s.Routes)
+	link := slices.IndexFunc(s.Links, func(l netstate.Link) bool { return l.Index == shapes.Index })
+	s.Links[link].AcceptRA = 1
+	for i, r := range s.Routes {
+		if r.Default() && r.Dst.Addr().Is6() {
+			s.Routes[i].Protocol = 9
+		}
+	}
+	text := planOf(t, s, c).Steps.String()
+	listen, forward := strings.Index(text, "net/ipv6/conf/eth0/accept_ra=2"), strings.Index(text, "net/ipv6/conf/all/forwarding=1")
+	if listen < 0 || forward < listen {
+		t.Errorf("accept_ra at %d, forwarding at %d in:\n%s", listen, forward, text)
+	}
+	s.Forwarding6 = true
+	if text := planOf(t, s, c).Steps.String(); strings.Contains(text, "net/ipv6") {
+		t.Errorf("what is set already is set:\n%s", text)
+	}
+}
+
+// TestMacvtapIsLeftAsItIs: what the guest sends is turned round to be heard, and no
+// link is made or changed.
+func TestMacvtapIsLeftAsItIs(t *testing.T) {
+	s := shapes.Dual()
+	s.Links = slices.Clone(s.Links)
+	link := slices.IndexFunc(s.Links, func(l netstate.Link) bool { return l.Index == shapes.Index })
+	s.Links[link].Kind = "macvtap"
+	p, l := planned.Eth0(t, s, config.Default())
+	if p.Interface.Binding != config.Macvtap || p.Interface.Tap != "eth0" || p.Interface.Bridge != "" {
+		t.Errorf("%+v", p.Interface)
+	}
+	golden.Check(t, "macvtap.plan", p.Steps.String())
+	turned := p.Steps[1].(plan.Redirect).Match
+	for _, m := range plan.Answered(l) {
+		if !slices.Contains(turned, m) {
+			t.Errorf("%v is answered, and goes out unheard", m)
+		}
+	}
+}
+
 func TestSettingsShapeThePlan(t *testing.T) {
 	c := config.Default()
 	c.TapOwner = &config.Owner{UID: 107, GID: 107}
@@ -46,11 +147,11 @@ func TestSettingsShapeThePlan(t *testing.T) {
 	p := planOf(t, s, c)
 	golden.Check(t, "settings.plan", p.Steps.String())
 
-	filter := p.Steps[7].(plan.AddFilter)
+	filter := p.Steps[len(p.Steps)-2].(plan.AddFilter)
 	if filter.Link != "eth0" || !filter.KeepHook {
 		t.Errorf("the pod's own clsact is not kept: %+v", filter)
 	}
-	if port := p.Steps[8].(plan.AttachPort); port.WasUp {
+	if port := p.Steps[len(p.Steps)-1].(plan.AttachPort); port.WasUp {
 		t.Errorf("the pod interface was down, and the plan says %+v", port)
 	}
 }
@@ -61,7 +162,7 @@ func TestNothingIsTakenBeforeEverythingElseIsReady(t *testing.T) {
 	for _, s := range steps {
 		kinds = append(kinds, s.Kind())
 	}
-	want := []string{"create-tap", "create-bridge", "add-filter", "add-filter", "attach-port", "take-addresses", "set-mac", "add-filter", "attach-port"}
+	want := []string{"create-tap", "create-bridge", "add-filter", "add-filter", "attach-port", "add-filter", "take-addresses", "set-mac", "add-filter", "attach-port"}
 	if diff := cmp.Diff(want, kinds); diff != "" {
 		t.Errorf("steps (-want +got):\n%s", diff)
 	}
@@ -126,7 +227,7 @@ func TestNamesThatAreTakenAreRefused(t *testing.T) {
 	for _, name := range []string{"pw-eth0", "tap-eth0", "dns-eth0"} {
 		s := shapes.Bridge()
 		s.Links = append(slices.Clone(s.Links), netstate.Link{Index: 8, Name: name, Kind: "dummy"})
-		links, _ := discover.Interfaces(s, []string{"eth0"})
+		links, _ := discover.Interfaces(s, []string{"eth0"}, config.Bridge)
 		found, err := discover.Discover(s, links[0], discover.Host{}, c)
 		if err != nil {
 			t.Fatal(err)
@@ -204,7 +305,7 @@ func FuzzPlan(f *testing.F) {
 		if json.Unmarshal(text, &s) != nil {
 			return
 		}
-		links, err := discover.Interfaces(s, nil)
+		links, err := discover.Interfaces(s, nil, config.Bridge)
 		if err != nil {
 			return
 		}

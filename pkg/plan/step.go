@@ -33,6 +33,7 @@ type CreateTap struct {
 	MTU    int          `json:"mtu"`
 	Owner  *Owner       `json:"owner,omitempty"` // nil: root alone
 	Queues int          `json:"queues"`          // 1, or more for IFF_MULTI_QUEUE; the hypervisor must open it likewise
+	Up     bool         `json:"up,omitempty"`    // brought up at once; one that becomes a port comes up with that
 }
 
 // CreateBridge makes the bridge and brings it up, without addresses, without
@@ -43,12 +44,20 @@ type CreateBridge struct {
 	MTU  int          `json:"mtu"`
 }
 
-// AddFilter drops matching frames that enter a link. A packet socket on the link
+// AddFilter drops matching frames that enter a link, or leave it. A packet socket on the link
 // hears them nevertheless: the kernel hands frames to sockets first.
 type AddFilter struct {
 	Link string  `json:"link"`
-	Name string  `json:"name"` // tells podwire's filters from others'
+	Name string  `json:"name"`           // tells podwire's filters from others'
+	Pass []Match `json:"pass,omitempty"` // what passes although Drop describes it
 	Drop []Match `json:"drop"`
+	// Ahead says that a Redirect follows on the same hook: tc has both, in the order
+	// of their names' places, and a filter of nftables would come too late.
+	Ahead bool `json:"ahead,omitempty"`
+	// Egress says that it is what the link sends.
+	Egress bool `json:"egress,omitempty"`
+	// Try says that a kernel that cannot may go without.
+	Try bool `json:"try,omitempty"`
 	// KeepHook says that the link's ingress hook (clsact or ingress qdisc) was
 	// there before and is not podwire's to remove.
 	KeepHook bool `json:"keepHook,omitempty"`
@@ -56,6 +65,50 @@ type AddFilter struct {
 	// matter. A kernel makes 1000 of 0, which some CNI plugins set, along with a
 	// link's first hook.
 	TxQLen *int `json:"txqlen,omitempty"`
+}
+
+// Redirect hands frames that pass a hook of a link over to another link, whole:
+// what is unfinished about them (a checksum, segments) stays so.
+type Redirect struct {
+	Link  string  `json:"link"`
+	Index int     `json:"index,omitempty"` // of Link, where that is the pod's own
+	Name  string  `json:"name"`            // tells podwire's filters from others'
+	Match []Match `json:"match,omitempty"` // which frames; all where empty
+	// Egress says that it is what Link sends; else it is what Link receives.
+	Egress bool   `json:"egress,omitempty"`
+	To     string `json:"to"`
+	// Receive says that To receives the frames, as if they had come to it; else it
+	// sends them.
+	Receive  bool `json:"receive,omitempty"`
+	KeepHook bool `json:"keepHook,omitempty"` // as of AddFilter
+	TxQLen   *int `json:"txqlen,omitempty"`   // as of AddFilter
+}
+
+// AddAddresses gives a link of podwire's own addresses, which are in use at once. Of
+// ::1, which only the loopback can have, it is that packets for it may come by the link.
+type AddAddresses struct {
+	Link  string         `json:"link"`
+	Addrs []netip.Prefix `json:"addrs"`
+}
+
+// AllLinks is the link of an option that is the whole namespace's.
+const AllLinks = "all"
+
+// SetOption sets a network option of one link, or of the namespace.
+type SetOption struct {
+	IPv6   bool   `json:"ipv6,omitempty"`
+	Link   string `json:"link"`   // or AllLinks
+	Option string `json:"option"` // forwarding, route_localnet (IPv4), accept_ra (IPv6)
+	Value  int    `json:"value"`
+	Was    int    `json:"was"`
+}
+
+// Translate puts an nftables table of podwire's own in place, of the family inet.
+type Translate struct {
+	Link   string  `json:"link"`  // the pod interface
+	Index  int     `json:"index"` // of Link
+	Table  string  `json:"table"`
+	Chains []Chain `json:"chains"`
 }
 
 // TakeAddresses takes a link's addresses away, and with them the routes and
@@ -90,68 +143,6 @@ type AttachPort struct {
 	WasUp  bool   `json:"wasUp,omitempty"`
 }
 
-// MatchKind is what a filter looks for.
-type MatchKind string
-
-// The frames that podwire keeps from crossing between guest and pod network.
-const (
-	MatchAll        MatchKind = "all"         // every frame
-	MatchDHCPClient MatchKind = "dhcp-client" // IPv4 UDP to port 67
-	MatchDHCPServer MatchKind = "dhcp-server" // IPv4 UDP from port 67 to port 68
-	MatchARPWhoHas  MatchKind = "arp-who-has" // ARP requests for Addr, from anyone
-	MatchARPProbe   MatchKind = "arp-probe"   // ARP requests for Addr with sender 0.0.0.0 (RFC 5227 §1.1)
-
-	MatchDHCP6Client MatchKind = "dhcpv6-client"        // IPv6 UDP to port 547
-	MatchDHCP6Server MatchKind = "dhcpv6-server"        // IPv6 UDP from port 547 to port 546
-	MatchRS          MatchKind = "router-solicitation"  // ICMPv6 type 133 (RFC 4861 §4.1)
-	MatchRA          MatchKind = "router-advertisement" // ICMPv6 type 134 (RFC 4861 §4.2)
-	MatchNDWhoHas    MatchKind = "nd-who-has"           // neighbor solicitations for Addr (RFC 4861 §4.3), from anyone
-	MatchNDProbe     MatchKind = "nd-probe"             // neighbor solicitations for Addr from :: (RFC 4862 §5.4.2)
-	MatchNDSays      MatchKind = "nd-says"              // neighbor advertisements of Addr (RFC 4861 §4.4)
-
-	MatchTo MatchKind = "to" // IP packets for Addr, of either family
-)
-
-// Match is a kind of frame.
-type Match struct {
-	Kind MatchKind  `json:"match"`
-	Addr netip.Addr `json:"addr,omitzero"`
-}
-
-// String returns the match in the words of tcpdump(1).
-func (m Match) String() string {
-	switch m.Kind {
-	case MatchAll:
-		return "all"
-	case MatchDHCPClient:
-		return "udp dst port 67"
-	case MatchDHCPServer:
-		return "udp src port 67 dst port 68"
-	case MatchARPWhoHas:
-		return fmt.Sprintf("arp who-has %s", m.Addr)
-	case MatchARPProbe:
-		return fmt.Sprintf("arp who-has %s tell 0.0.0.0", m.Addr)
-	case MatchDHCP6Client:
-		return "ip6 and udp dst port 547"
-	case MatchDHCP6Server:
-		return "ip6 and udp src port 547 dst port 546"
-	case MatchRS:
-		return "icmp6 router-solicitation"
-	case MatchRA:
-		return "icmp6 router-advertisement"
-	case MatchNDWhoHas:
-		return fmt.Sprintf("icmp6 neighbor-solicitation who has %s", m.Addr)
-	case MatchNDProbe:
-		return fmt.Sprintf("icmp6 neighbor-solicitation who has %s from ::", m.Addr)
-	case MatchNDSays:
-		return fmt.Sprintf("icmp6 neighbor-advertisement of %s", m.Addr)
-	case MatchTo:
-		return fmt.Sprintf("dst host %s", m.Addr)
-	default:
-		return string(m.Kind)
-	}
-}
-
 // Kind implements Step.
 func (CreateTap) Kind() string { return "create-tap" }
 
@@ -169,6 +160,18 @@ func (SetMAC) Kind() string { return "set-mac" }
 
 // Kind implements Step.
 func (AttachPort) Kind() string { return "attach-port" }
+
+// Kind implements Step.
+func (Redirect) Kind() string { return "redirect" }
+
+// Kind implements Step.
+func (AddAddresses) Kind() string { return "add-addresses" }
+
+// Kind implements Step.
+func (SetOption) Kind() string { return "set-option" }
+
+// Kind implements Step.
+func (Translate) Kind() string { return "translate" }
 
 // On implements Step.
 func (s CreateTap) On() string { return s.Name }
@@ -188,6 +191,18 @@ func (s SetMAC) On() string { return s.Link }
 // On implements Step.
 func (s AttachPort) On() string { return s.Link }
 
+// On implements Step.
+func (s Redirect) On() string { return s.Link }
+
+// On implements Step.
+func (s AddAddresses) On() string { return s.Link }
+
+// On implements Step.
+func (s SetOption) On() string { return s.Link }
+
+// On implements Step.
+func (s Translate) On() string { return s.Link }
+
 func (s CreateTap) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "tuntap add dev %s mode tap vnet_hdr", s.Name)
@@ -203,6 +218,9 @@ func (s CreateTap) String() string {
 		fmt.Fprintf(&b, " group %d", owner.GID)
 	}
 	fmt.Fprintf(&b, "\nlink set %s address %s mtu %d addrgenmode none", s.Name, s.MAC, s.MTU)
+	if s.Up {
+		b.WriteString(" up")
+	}
 	return b.String()
 }
 
@@ -212,9 +230,69 @@ func (s CreateBridge) String() string {
 }
 
 func (s AddFilter) String() string {
-	lines := make([]string, len(s.Drop))
-	for i, m := range s.Drop {
-		lines[i] = fmt.Sprintf("filter add dev %s ingress drop %s", s.Link, m)
+	var lines []string
+	hook := "ingress"
+	if s.Egress {
+		hook = "egress"
+	}
+	for _, m := range s.Pass {
+		lines = append(lines, fmt.Sprintf("filter add dev %s %s pass %s", s.Link, hook, m))
+	}
+	for _, m := range s.Drop {
+		lines = append(lines, fmt.Sprintf("filter add dev %s %s drop %s", s.Link, hook, m))
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s Redirect) String() string {
+	hook, way := "ingress", "egress"
+	if s.Egress {
+		hook = "egress"
+	}
+	if s.Receive {
+		way = "ingress"
+	}
+	match := s.Match
+	if len(match) == 0 {
+		match = []Match{{Kind: MatchAll}}
+	}
+	lines := make([]string, len(match))
+	for i, m := range match {
+		lines[i] = fmt.Sprintf("filter add dev %s %s match %s action mirred %s redirect dev %s", s.Link, hook, m, way, s.To)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s AddAddresses) String() string {
+	lines := make([]string, len(s.Addrs))
+	for i, a := range s.Addrs {
+		switch {
+		case a.Addr().Is6() && a.Addr().IsLoopback():
+			lines[i] = fmt.Sprintf("route add local %s dev %s", a.Addr(), s.Link)
+		case a.Addr().Is6():
+			lines[i] = fmt.Sprintf("addr add %s dev %s nodad", a, s.Link)
+		default:
+			lines[i] = fmt.Sprintf("addr add %s dev %s", a, s.Link)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (s SetOption) String() string {
+	family := "ipv4"
+	if s.IPv6 {
+		family = "ipv6"
+	}
+	return fmt.Sprintf("sysctl -w net/%s/conf/%s/%s=%d", family, s.Link, s.Option, s.Value)
+}
+
+func (s Translate) String() string {
+	lines := []string{"nft add table inet " + s.Table}
+	for _, c := range s.Chains {
+		lines = append(lines, "nft add chain inet "+s.Table+" "+c.String())
+		for _, r := range c.Rules {
+			lines = append(lines, "nft add rule inet "+s.Table+" "+c.Name+" "+r.String())
+		}
 	}
 	return strings.Join(lines, "\n")
 }

@@ -150,7 +150,7 @@ func (r Record) validate(podInterface string) error {
 		return fmt.Errorf("it is that of the interface %q", i.PodInterface)
 	case !slices.Contains([]Phase{Recorded, Applied, Undoing}, r.Phase):
 		return fmt.Errorf("unknown phase %q", r.Phase)
-	case i.Tap != plan.TapName(podInterface) || i.Bridge != "" && i.Bridge != plan.BridgeName(podInterface):
+	case i.Tap != ownTap(i) || i.Bridge != "" && i.Bridge != plan.BridgeName(podInterface):
 		return fmt.Errorf("it names links that are not podwire's")
 	}
 	for n, step := range r.Steps {
@@ -161,13 +161,28 @@ func (r Record) validate(podInterface string) error {
 	return nil
 }
 
+// ownTap is what the hypervisor opens: a macvtap is that itself.
+func ownTap(i plan.Interface) string {
+	if i.Binding == config.Macvtap {
+		return i.PodInterface
+	}
+	return plan.TapName(i.PodInterface)
+}
+
 func ownStep(step plan.Step, i plan.Interface) error {
-	ok := slices.Contains([]string{i.Tap, i.Bridge, i.PodInterface}, step.On())
+	own := []string{i.Tap, i.Bridge, i.PodInterface}
+	ok := slices.Contains(own, step.On())
 	switch s := step.(type) {
-	case plan.CreateTap, plan.CreateBridge:
+	case plan.CreateTap, plan.CreateBridge, plan.AddAddresses:
 		ok = ok && step.On() != i.PodInterface
 	case plan.AttachPort:
 		ok = ok && s.Bridge == i.Bridge
+	case plan.Redirect:
+		ok = ok && slices.Contains(own, s.To)
+	case plan.SetOption:
+		ok = plan.KnownOption(s) && (ok || s.Link == plan.AllLinks)
+	case plan.Translate:
+		ok = ok && s.Table == plan.TableName(i.PodInterface)
 	}
 	if !ok {
 		return errors.New("it is about a link of somebody else's")

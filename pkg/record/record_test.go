@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/podwire/podwire/internal/planned"
 	"github.com/podwire/podwire/internal/shapes"
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/netstate"
 )
 
 func example(t *testing.T) Record {
@@ -50,6 +52,72 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(string(d)); len(entries) != 1 {
 		t.Errorf("the directory holds %v, want the state file alone", entries)
+	}
+}
+
+// bound is the record of a pod interface of each binding.
+func bound(t *testing.T, b config.Binding) Record {
+	t.Helper()
+	s, c := shapes.Dual(), config.Default()
+	c.Binding = b
+	if b == config.Macvtap {
+		c.Binding = config.Bridge
+		i := slices.IndexFunc(s.Links, func(l netstate.Link) bool { return l.Index == shapes.Index })
+		s.Links[i].Kind = "macvtap"
+	}
+	p, l := planned.Eth0(t, s, c)
+	return Record{Version: Version, Phase: Recorded, Config: c, Snapshot: s, Lease: l, Interface: p.Interface, Steps: p.Steps}
+}
+
+func TestEveryBindingIsLoaded(t *testing.T) {
+	for _, b := range []config.Binding{config.Bridge, config.TC, config.Masquerade, config.Macvtap} {
+		d, want := Dir(t.TempDir()), bound(t, b)
+		if err := d.Save(want); err != nil {
+			t.Fatal(err)
+		}
+		got, err := d.Load("eth0")
+		if err != nil {
+			t.Errorf("%s: %v", b, err)
+		} else if diff := cmp.Diff(want.Steps, got.Steps, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", b, diff)
+		}
+	}
+}
+
+// TestStepsThatReachFurtherAreRefused: a state file is no way to another's links,
+// tables or files.
+func TestStepsThatReachFurtherAreRefused(t *testing.T) {
+	tests := []struct {
+		name    string
+		binding config.Binding
+		old     string
+		with    string
+	}{
+		{"a redirect to elsewhere", config.TC, `"to":"eth0"`, `"to":"net1"`},
+		{"a macvtap's tap", config.TC, `"tap":"tap-eth0"`, `"tap":"eth0"`},
+		{"addresses of the pod interface", config.Masquerade, `"step":"add-addresses","with":{"link":"tap-eth0"`, `"step":"add-addresses","with":{"link":"eth0"`},
+		{"another's table", config.Masquerade, `"table":"podwire-eth0"`, `"table":"kube-proxy"`},
+		{"another option", config.Masquerade, `"option":"route_localnet"`, `"option":"rp_filter"`},
+		{"an option that is a path", config.Masquerade, `"option":"forwarding"`, `"option":"../../../../kernel/core_pattern"`},
+		{"an option of another link", config.Masquerade, `"link":"tap-eth0","option"`, `"link":"net1","option"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text, err := json.Marshal(bound(t, tt.binding))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), tt.old) {
+				t.Fatalf("%q is not in the state", tt.old)
+			}
+			d := Dir(t.TempDir())
+			if err := os.WriteFile(d.Path("eth0"), []byte(strings.ReplaceAll(string(text), tt.old, tt.with)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Load("eth0"); !errors.Is(err, ErrDamaged) {
+				t.Errorf("err = %v, want ErrDamaged", err)
+			}
+		})
 	}
 }
 
