@@ -33,7 +33,8 @@ type forwarder struct {
 
 // passage is how the guest's questions reach the relay. The kernel's own TCP and UDP
 // carry them: the guest's packets go into a tunnel device, behind which the relay
-// listens on the server's addresses. The device is gone with the process.
+// listens on the server's addresses. The device is gone with the process. With every
+// binding the guest has other addresses in it than its own, which may be the pod's.
 type passage struct {
 	*dnsforward.Pump
 	tunnel    io.Closer
@@ -48,9 +49,11 @@ func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error
 	}
 	log := a.log.With("link", r.Interface.PodInterface)
 	f := &forwarder{
-		relay: dnsforward.New(dnsforward.Options{Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Log: log}),
-		open:  func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r) },
-		log:   log,
+		relay: dnsforward.New(dnsforward.Options{
+			Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Guest: standIns(dnsforward.Peers(r.Lease, r.Snapshot)), Log: log,
+		}),
+		open: func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r) },
+		log:  log,
 	}
 	var err error
 	if f.now, err = f.open(ctx); err != nil {
@@ -61,20 +64,25 @@ func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error
 
 func (a *Agent) openPassage(ctx context.Context, r record.Record) (*passage, error) {
 	l, name := r.Lease, plan.TunnelName(r.Interface.PodInterface)
-	var guest []netip.Addr
-	for _, p := range l.Addrs {
-		guest = append(guest, p.Addr())
-	}
-	tunnel, err := a.kernel.OpenTunnel(ctx, name, l.Server.DNS, guest, l.MTU)
+	peers := dnsforward.Peers(l, r.Snapshot)
+	tunnel, err := a.kernel.OpenTunnel(ctx, name, l.Server.DNS, standIns(peers), l.MTU)
 	if err != nil {
 		return nil, err
 	}
-	p := &passage{Pump: dnsforward.NewPump(tunnel, l), tunnel: tunnel}
+	p := &passage{Pump: dnsforward.NewPump(tunnel, l, peers), tunnel: tunnel}
 	if err := p.listen(ctx, a.kernel, l); err != nil {
 		p.close()
 		return nil, err
 	}
 	return p, nil
+}
+
+func standIns(peers []dnsforward.Peer) []netip.Addr {
+	out := make([]netip.Addr, len(peers))
+	for i, p := range peers {
+		out[i] = p.StandIn
+	}
+	return out
 }
 
 func (p *passage) listen(ctx context.Context, k *kernel.Kernel, l lease.Lease) error {

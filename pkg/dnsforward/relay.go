@@ -38,6 +38,9 @@ type Options struct {
 	// Dial opens a socket to one of them: network is "udp" or "tcp", and every call
 	// gets a port of its own. It must heed ctx.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Guest are the only addresses that are answered; empty for anyone's. A neighbour
+	// of the pod could else ask, too: an address is reached by all of the pod's links.
+	Guest []netip.Addr
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -46,6 +49,7 @@ type Options struct {
 // that matters beyond the questions that wait for an answer.
 type Relay struct {
 	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	guest    []netip.Addr
 	log      *slog.Logger
 	upstream atomic.Pointer[[]netip.AddrPort]
 	counts   counts
@@ -61,7 +65,7 @@ type Relay struct {
 // New returns a relay that does not run yet.
 func New(o Options) *Relay {
 	r := &Relay{
-		dial: o.Dial, log: o.Log,
+		dial: o.Dial, guest: slices.Clone(o.Guest), log: o.Log,
 		udpSlots:  make(chan struct{}, maxUDPQuestions),
 		tcpSlots:  make(chan struct{}, maxTCPQuestions),
 		connSlots: make(chan struct{}, maxConns),
@@ -78,6 +82,15 @@ func New(o Options) *Relay {
 func (r *Relay) SetUpstream(upstream []netip.AddrPort) {
 	upstream = slices.Clone(upstream)
 	r.upstream.Store(&upstream)
+}
+
+// answers reports whether somebody is answered at all.
+func (r *Relay) answers(from net.Addr) bool {
+	if len(r.guest) == 0 {
+		return true
+	}
+	at, ok := from.(interface{ AddrPort() netip.AddrPort }) // as have those of UDP and TCP
+	return ok && slices.Contains(r.guest, at.AddrPort().Addr().Unmap())
 }
 
 // Serve answers what comes in until ctx ends, and then returns nil. When a listener

@@ -32,7 +32,7 @@ func (r *Relay) serveTCP(ctx context.Context, listener net.Listener, running *sy
 			}
 			continue
 		}
-		if !take(r.connSlots) {
+		if !r.answers(conn.RemoteAddr()) || !take(r.connSlots) {
 			r.counts.add(dropped)
 			_ = conn.Close()
 			continue

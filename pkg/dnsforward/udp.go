@@ -19,7 +19,7 @@ func (r *Relay) serveUDP(ctx context.Context, conn net.PacketConn, running *sync
 			return fmt.Errorf("reading DNS questions: %w", err)
 		}
 		r.counts.add(overUDP)
-		if n > maxDatagram || !take(r.udpSlots) {
+		if n > maxDatagram || !r.answers(from) || !take(r.udpSlots) {
 			r.counts.add(dropped)
 			continue
 		}

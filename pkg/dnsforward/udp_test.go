@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -297,6 +298,24 @@ func TestAQuestionThatIsTooLongForUDPIsDropped(t *testing.T) {
 	}
 	if n := g.relay.Counts()["dns-dropped"]; n != 1 {
 		t.Errorf("dns-dropped = %d, want 1", n)
+	}
+}
+
+func TestTheGuestAloneIsAnswered(t *testing.T) {
+	up := start(t, with(texts(1)))
+	g := serve(t, func(r *Relay) { r.guest = []netip.Addr{guest4, netip.MustParseAddr("127.0.0.1")} }, up.addr)
+	g.udp(ask(1, "a.test.", 0))
+	g.tcp(ask(2, "a.test.", 0))
+	g = serve(t, func(r *Relay) { r.guest = []netip.Addr{guest4, guest6} }, up.addr)
+	if _, err := g.dial("udp").Write(ask(3, "a.test.", 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readMessage(g.dial("tcp")); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("another's connection: %v, want it closed", err)
+	}
+	until(t, "both are dropped", func() bool { return g.relay.Counts()["dns-dropped"] == 2 })
+	if n := len(up.heard()); n != 2 {
+		t.Errorf("%d questions were asked, want the guest's 2", n)
 	}
 }
 
