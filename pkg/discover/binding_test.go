@@ -18,8 +18,17 @@ func TestPortsOfAMacvtap(t *testing.T) {
 	c := as(config.Masquerade)
 	c.ExcludeFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	wantWarnings(t, discoverEth0(t, s, cluster(), c).Warnings, nil)
-	s.Links[1].Kind = "macvtap"
+	s.Links[1].Kind, s.Links[1].TxQLen = "macvtap", 500
 	wantWarnings(t, discoverEth0(t, s, cluster(), c).Warnings, []string{"--exclude-from keep nothing from its guest"})
+}
+
+// TestAMacvtapThatCarriesNothingIsNamed: nothing is done to it, so that somebody else
+// must see to it.
+func TestAMacvtapThatCarriesNothingIsNamed(t *testing.T) {
+	s := shapes.Bridge()
+	s.Links = slices.Clone(s.Links)
+	s.Links[1].Kind, s.Links[1].TxQLen, s.Links[1].Up = "macvtap", 0, false
+	wantWarnings(t, discoverEth0(t, s, cluster(), as(config.Bridge)).Warnings, []string{"it is down", "queue of length 0"})
 }
 
 // TestNameserversBehindThePod: those that a guest behind the pod does not reach are
@@ -98,7 +107,7 @@ func TestMACs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := shapes.Bridge()
 			s.Links = slices.Clone(s.Links)
-			s.Links[1].Kind, s.Links[1].MAC = tt.kind, tt.mac
+			s.Links[1].Kind, s.Links[1].MAC, s.Links[1].TxQLen = tt.kind, tt.mac, 500
 			c := as(tt.binding)
 			c.MAC = tt.asked
 			found, err := Discover(s, s.Links[1], cluster(), c)

@@ -80,8 +80,22 @@ func (d *discovery) inPlace(l *lease.Lease, c config.Config) {
 	d.answerForStandIns(l)
 	l.Server = lease.Server{ID: d.spare(1), MAC: d.link.MAC.Derive("server")}
 	d.routers(l)
-	if d.binding == config.Macvtap && len(c.Ports)+len(c.ExcludePorts)+len(c.ExcludeFrom) > 0 {
+	if d.binding == config.Macvtap {
+		d.asItIs(c)
+	}
+}
+
+// asItIs names what is wrong with a macvtap that nothing is done to.
+func (d *discovery) asItIs(c config.Config) {
+	if len(c.Ports)+len(c.ExcludePorts)+len(c.ExcludeFrom) > 0 {
 		d.warn("%q is a macvtap, which is handed over as it is: --port, --exclude-port and --exclude-from keep nothing from its guest", d.link.Name)
+	}
+	if !d.link.Up {
+		d.warn("%q is a macvtap, which is handed over as it is, and it is down: bring it up", d.link.Name)
+	}
+	if d.link.TxQLen == 0 { // the ring that a hypervisor reads has as many places
+		d.warn("%q is a macvtap with a queue of length 0, by which nothing comes to its guest: give it another (ip link set %s txqueuelen 500)",
+			d.link.Name, d.link.Name)
 	}
 }
 

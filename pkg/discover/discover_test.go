@@ -69,7 +69,7 @@ func TestShapes(t *testing.T) {
 			}
 			macvtap := shapes.With(shape.Snapshot)
 			macvtap.Links = slices.Clone(macvtap.Links)
-			macvtap.Links[1].Kind = "macvtap"
+			macvtap.Links[1].Kind, macvtap.Links[1].TxQLen = "macvtap", 500
 			if diff := cmp.Diff(bridge, told(t, discoverEth0(t, macvtap, cluster(), as(config.Masquerade)))); diff != "" {
 				t.Errorf("bridge and macvtap (-bridge +macvtap):\n%s", diff)
 			}
