@@ -1,6 +1,6 @@
 // Package clients is the matrix of the network clients that a guest may have: for
-// each client and family, whether podwire tells it all that the pod's network has,
-// as that client shows it. The clients and what each of them cannot do are in
+// each client, family and binding, whether podwire tells it all that the pod's network
+// has, as that client shows it. The clients and what each of them cannot do are in
 // tests/client; pods of all shapes are in tests/matrix.
 //
 // It prints the matrix as a table, and with PODWIRE_MATRIX_OUT it writes that

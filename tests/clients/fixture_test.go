@@ -26,15 +26,15 @@ const (
 	resolvConf = "search default.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\nnameserver fd00:96::a\n"
 )
 
-// told4 and told6 are what each client must be told of the pod of newWorld.
+// told4 and told6 are what each client must be told of the pod of newWorld, besides its
+// own address and gateway.
 var (
 	told4 = client.Told{
-		client.Address: "10.244.1.2", client.Prefix: "10.244.1.0/24", client.Default: "10.244.1.1",
 		client.Routes: "192.0.2.0/24 via 10.244.1.3", client.DNS: "10.96.0.10",
 		client.Search: "default.svc.cluster.local svc.cluster.local cluster.local", client.MTU: "1450", client.Hostname: "vm-0",
 	}
 	told6 = client.Told{
-		client.Address: "fd00:244:1::2", client.Prefix: "fd00:244:1::/64", client.DNS: "fd00:96::a",
+		client.DNS:    "fd00:96::a",
 		client.Search: "default.svc.cluster.local svc.cluster.local cluster.local", client.MTU: "1450",
 		client.Hostname: "vm-0.default.svc.cluster.local", // DHCPv6 has full names (RFC 4704)
 	}
@@ -43,17 +43,18 @@ var (
 // world is a node with a pod for the VM and another on the same network, by which a
 // further route goes.
 type world struct {
-	ctx   context.Context
-	dir   checkout.Dir
-	node  *pod.Node
-	vm    *pod.Pod
-	other *pod.Pod
+	ctx     context.Context
+	dir     checkout.Dir
+	binding pod.Binding
+	node    *pod.Node
+	vm      *pod.Pod
+	other   *pod.Pod
 }
 
-// newWorld makes the world for a family, or for both.
-func newWorld(t *testing.T, limit time.Duration, ipv4, ipv6 bool) *world {
+// newWorld makes the world for a binding, and for a family or both.
+func newWorld(t *testing.T, limit time.Duration, b pod.Binding, ipv4, ipv6 bool) *world {
 	t.Helper()
-	w := &world{}
+	w := &world{binding: b}
 	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
 	network := pod.BridgeNetwork(subnet4, podMTU)
 	switch {
@@ -69,6 +70,7 @@ func newWorld(t *testing.T, limit time.Duration, ipv4, ipv6 bool) *world {
 	if w.other, err = w.node.NewPod(w.ctx, "web-0", network); err != nil {
 		t.Fatal(err)
 	}
+	w.vm.Bind(b)
 	if err := w.vm.SetResolvConf(resolvConf); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package clients
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/podwire/podwire/tests/client"
+	"github.com/podwire/podwire/tests/pod"
 )
 
 // What stands in a cell of the table.
@@ -20,11 +22,12 @@ const (
 	failed = "FAILED"
 )
 
-// row is what one client of one family was told.
+// row is what one client of one family was told, by one binding.
 type row struct {
 	Client  string            `json:"client"`
 	Version string            `json:"version"`
 	Family  string            `json:"family"`
+	Binding pod.Binding       `json:"binding"`
 	Columns map[string]string `json:"columns"`
 	Cannot  map[string]string `json:"cannot,omitempty"` // the reasons for each "-"
 }
@@ -74,19 +77,19 @@ func (r *row) compare(t *testing.T, reasons map[string]string, want, told client
 	}
 }
 
-// text is the table as it is printed, a line a client and family.
+// text is the table as it is printed, a line a client, family and binding.
 func (m *table) text() string {
 	var out strings.Builder
-	line := func(name, family, version string, cells func(column string) string) {
-		fmt.Fprintf(&out, "%-17s %-6s", name, family)
+	line := func(name, family, binding, version string, cells func(column string) string) {
+		fmt.Fprintf(&out, "%-17s %-6s %-10s", name, family, binding)
 		for _, column := range client.Columns {
 			fmt.Fprintf(&out, " %-8s", cells(column))
 		}
 		fmt.Fprintf(&out, " %s\n", version)
 	}
-	line("client", "family", "version", func(column string) string { return column })
+	line("client", "family", "binding", "version", func(column string) string { return column })
 	for _, each := range m.rows {
-		line(each.Client, each.Family, each.Version, func(column string) string { return each.Columns[column] })
+		line(each.Client, each.Family, string(each.Binding), each.Version, func(column string) string { return each.Columns[column] })
 	}
 	return out.String()
 }
@@ -94,7 +97,10 @@ func (m *table) text() string {
 // report prints the table, and writes it and its data where PODWIRE_MATRIX_OUT says.
 func (m *table) report(t *testing.T) {
 	t.Helper()
-	slices.SortFunc(m.rows, func(a, b *row) int { return strings.Compare(a.Family+a.Client, b.Family+b.Client) })
+	place := func(r *row) int { return slices.Index(pod.Bindings, r.Binding) }
+	slices.SortFunc(m.rows, func(a, b *row) int {
+		return cmp.Or(strings.Compare(a.Family, b.Family), strings.Compare(a.Client, b.Client), place(a)-place(b))
+	})
 	fmt.Print(m.text())
 	dir := os.Getenv("PODWIRE_MATRIX_OUT")
 	if dir == "" {

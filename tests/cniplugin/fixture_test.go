@@ -32,9 +32,12 @@ const (
 	stateDir   = "/run/podwire/cni"
 )
 
-// firsts are the plugins that make the pod's interface. With ipMasq they leave
-// rules behind that they find again by the pod's address.
+// firsts are the plugins that make the pod's interface, in the configurations that the
+// tests name. With ipMasq they leave rules behind that they find again by the pod's
+// address.
 var firsts = map[string]string{
+	"dual": `{"type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "mtu": 1450,
+		"ipam": {"type": "host-local", "dataDir": "/run/cni/ipam", "ranges": [[{"subnet": "10.244.1.0/24"}], [{"subnet": "fd00:10:244:1::/64"}]]}}`,
 	"bridge": `{"type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true, "ipMasq": true, "mtu": 1450,
 		"ipam": {"type": "host-local", "dataDir": "/run/cni/ipam", "ranges": [[{"subnet": "10.244.1.0/24"}]]}}`,
 	"ptp": `{"type": "ptp", "ipMasq": true, "mtu": 1450,
@@ -50,6 +53,39 @@ func asking(more ...string) map[string]string {
 		a["podwire.io/"+more[i]] = more[i+1]
 	}
 	return a
+}
+
+// onEach runs a test with each binding, as a subtest.
+func onEach(t *testing.T, test func(t *testing.T, b pod.Binding)) {
+	t.Helper()
+	for _, b := range pod.Bindings {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			test(t, b)
+		})
+	}
+}
+
+// askingFor are the annotations of a pod that asks to be wired with a binding.
+func askingFor(b pod.Binding, more ...string) map[string]string {
+	if b == pod.Bridge { // which nobody has to ask for
+		return asking(more...)
+	}
+	return asking(append(more, "binding", string(b))...)
+}
+
+// made are the links that podwire makes in the pod.
+func made(b pod.Binding) []string {
+	if b == pod.Bridge {
+		return []string{"tap-eth0", "pw-eth0"}
+	}
+	return []string{"tap-eth0"}
+}
+
+// guestOf is what the guest is told of its address and gateway in a pod of IPv4.
+func guestOf(b pod.Binding, addr string) (ip, router string) {
+	own := netip.PrefixFrom(netip.MustParseAddr(addr), 24)
+	return b.Guest(own).Addr().String(), b.Gateway(own.Masked().Addr().Next()).String()
 }
 
 // world is a node with a container runtime.
@@ -241,16 +277,6 @@ func (c *container) mustDel(t *testing.T) {
 	if err := c.del(); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// dump is all there is of the pod's network.
-func (c *container) dump(t *testing.T) []string {
-	t.Helper()
-	text, err := c.Dump(c.w.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(text, "\n")
 }
 
 // rules are the node's rules of iptables that name an address of the pods.

@@ -7,40 +7,44 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 func TestGC(t *testing.T) {
 	t.Parallel()
-	w, c := wired(t, "bridge", entry, asking())
-	valid := func(ids ...string) map[string]any {
-		list := []map[string]string{}
-		for _, id := range ids {
-			list = append(list, map[string]string{"containerID": id, "ifname": "eth0"})
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, c := wired(t, "bridge", entry, askingFor(b))
+		valid := func(ids ...string) map[string]any {
+			list := []map[string]string{}
+			for _, id := range ids {
+				list = append(list, map[string]string{"containerID": id, "ifname": "eth0"})
+			}
+			return map[string]any{"cni.dev/valid-attachments": list}
 		}
-		return map[string]any{"cni.dev/valid-attachments": list}
-	}
-	if err := c.call(t, "GC", valid("other", c.rt.ContainerID)); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.call(t, "CHECK", nil); err != nil {
-		t.Errorf("after GC of others: %v", err)
-	}
-	foreign := valid()
-	foreign["name"] = "another-network"
-	if err := c.call(t, "GC", foreign); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.call(t, "CHECK", nil); err != nil {
-		t.Errorf("after GC of another network: %v", err)
-	}
-	if err := c.call(t, "GC", valid("other")); err != nil {
-		t.Fatal(err)
-	}
-	w.wantNothingLeft(t)
-	if links := c.links(t); links != "lo eth0" {
-		t.Errorf("the pod has the links %s", links)
-	}
-	c.mustDel(t)
+		if err := c.call(t, "GC", valid("other", c.rt.ContainerID)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.call(t, "CHECK", nil); err != nil {
+			t.Errorf("after GC of others: %v", err)
+		}
+		foreign := valid()
+		foreign["name"] = "another-network"
+		if err := c.call(t, "GC", foreign); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.call(t, "CHECK", nil); err != nil {
+			t.Errorf("after GC of another network: %v", err)
+		}
+		if err := c.call(t, "GC", valid("other")); err != nil {
+			t.Fatal(err)
+		}
+		w.wantNothingLeft(t)
+		if links := c.links(t); links != "lo eth0" {
+			t.Errorf("the pod has the links %s", links)
+		}
+		c.mustDel(t)
+	})
 }
 
 // TestGCOfLeftovers: what was cut off before there was a note, once it is old, and
@@ -82,7 +86,7 @@ func TestCallsOfOneContainerAtATime(t *testing.T) {
 	if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
 		t.Fatal(err)
 	}
-	before := c.dump(t)
+	before := c.settled(t)
 	add := c.command(t, "ADD", c.asksFor(t, bare, asking()))
 	for range 3 {
 		added := make(chan error, 1)
@@ -112,7 +116,7 @@ func TestCallsOfOneContainerAtATime(t *testing.T) {
 	if err := c.call(t, "GC", nil); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, c.dump(t)); diff != "" {
+	if diff := cmp.Diff(before, c.settled(t)); diff != "" {
 		t.Errorf("the pod's network (-before +after):\n%s", diff)
 	}
 	w.wantNothingLeft(t)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 const (
@@ -22,27 +24,44 @@ const (
 	mostTries = 5
 )
 
+// changes are the calls by which something is changed. What keeps the state is tried with
+// bridge.
+var changes = map[pod.Binding][]string{
+	pod.Bridge:     {"sendto", "ioctl", "openat", "write", "fsync", "renameat", "unlinkat"},
+	pod.TC:         {"sendto"},
+	pod.Masquerade: {"sendto", "write"}, // the latter for options
+}
+
 // TestKilledAtEachChange kills ADD, and then DEL, at the first, second, third ... call
 // by which it changes something. The runtime then calls DEL, and the pod must be as
 // the plugins before made it, with nothing left on the node or in the pod's volume.
 func TestKilledAtEachChange(t *testing.T) {
-	for _, call := range []string{"sendto", "ioctl", "openat", "write", "fsync", "renameat", "unlinkat"} {
+	for _, call := range changes[pod.Bridge] {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldFor(t, 5*time.Minute)
-			w.makeVolume(t)
-			c := w.sandbox(t, "bridge", entry, cniVersion, asking())
-			bare := w.sandboxList(t, "bridge", cniVersion)
-			if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
-				t.Fatal(err)
-			}
-			add := c.command(t, "ADD", c.asksFor(t, bare, asking()))
-			k := &killer{container: c, call: call, before: c.settled(t)}
-			k.each(t, "ADD", add, func() {})
-			k.each(t, "DEL", c.command(t, "DEL", nil), func() {
-				if err := c.exec(add); err != nil {
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				if !slices.Contains(changes[b], call) {
+					return // it is for files that are the same for all bindings
+				}
+				first := "bridge"
+				if b.Behind() {
+					first = "dual" // IPv6 alone has it change an option of the whole namespace
+				}
+				w := newWorldFor(t, 5*time.Minute)
+				w.makeVolume(t)
+				c := w.sandbox(t, first, entry, cniVersion, askingFor(b))
+				bare := w.sandboxList(t, first, cniVersion)
+				if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
 					t.Fatal(err)
 				}
+				add := c.command(t, "ADD", c.asksFor(t, bare, askingFor(b)))
+				k := &killer{container: c, call: call, before: c.settled(t)}
+				k.each(t, "ADD", add, func() {})
+				k.each(t, "DEL", c.command(t, "DEL", nil), func() {
+					if err := c.exec(add); err != nil {
+						t.Fatal(err)
+					}
+				})
 			})
 		})
 	}
@@ -139,28 +158,30 @@ func TestResultThatNobodyGets(t *testing.T) {
 	for name, stdout := range map[string]*os.File{"a full device": full, "a pipe that nobody reads": w} {
 		t.Run(name, func(t *testing.T) {
 			t.Cleanup(func() { stdout.Close() })
-			w := newWorld(t)
-			w.makeVolume(t)
-			c := w.sandbox(t, "bridge", entry, cniVersion, asking())
-			bare := w.sandboxList(t, "bridge", cniVersion)
-			if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
-				t.Fatal(err)
-			}
-			before := c.settled(t)
-			add := c.command(t, "ADD", c.asksFor(t, bare, asking()))
-			var stderr bytes.Buffer
-			cmd := exec.CommandContext(w.ctx, add.program)
-			cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = add.environ, bytes.NewReader(add.stdin), stdout, &stderr
-			if err := w.node.Start(cmd); err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "podwire:") {
-				t.Errorf("ADD: %v\n%s", err, stderr.String())
-			}
-			if diff := cmp.Diff(before, c.settled(t)); diff != "" {
-				t.Errorf("the pod's network (-before +after):\n%s", diff)
-			}
-			w.wantNothingLeft(t)
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorld(t)
+				w.makeVolume(t)
+				c := w.sandbox(t, "bridge", entry, cniVersion, askingFor(b))
+				bare := w.sandboxList(t, "bridge", cniVersion)
+				if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
+					t.Fatal(err)
+				}
+				before := c.settled(t)
+				add := c.command(t, "ADD", c.asksFor(t, bare, askingFor(b)))
+				var stderr bytes.Buffer
+				cmd := exec.CommandContext(w.ctx, add.program)
+				cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = add.environ, bytes.NewReader(add.stdin), stdout, &stderr
+				if err := w.node.Start(cmd); err != nil {
+					t.Fatal(err)
+				}
+				if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "podwire:") {
+					t.Errorf("ADD: %v\n%s", err, stderr.String())
+				}
+				if diff := cmp.Diff(before, c.settled(t)); diff != "" {
+					t.Errorf("the pod's network (-before +after):\n%s", diff)
+				}
+				w.wantNothingLeft(t)
+			})
 		})
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 // wired is a world with a pod that is wired.
@@ -62,27 +64,29 @@ func TestDELPutsThePodBack(t *testing.T) {
 	for first := range firsts {
 		t.Run(first, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.makeVolume(t)
-			c := w.sandbox(t, first, entry, cniVersion, asking())
-			bare := w.sandboxList(t, first, cniVersion)
-			if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
-				t.Fatal(err)
-			}
-			before := c.dump(t)
-			for range 2 { // a runtime that is not sure may ask twice
-				if err := c.addPodwire(t, bare); err != nil {
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorld(t)
+				w.makeVolume(t)
+				c := w.sandbox(t, first, entry, cniVersion, askingFor(b))
+				bare := w.sandboxList(t, first, cniVersion)
+				if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
 					t.Fatal(err)
 				}
-			}
-			// What the pod makes of its copy is of no consequence.
-			w.run(t, "sh", "-c", "echo '{}' > "+volume+"/eth0.json")
-			if err := c.call(t, "DEL", nil); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(before, c.dump(t)); diff != "" {
-				t.Errorf("the pod's network after DEL (-before +after):\n%s", diff)
-			}
+				before := c.settled(t)
+				for range 2 { // a runtime that is not sure may ask twice
+					if err := c.addPodwire(t, bare); err != nil {
+						t.Fatal(err)
+					}
+				}
+				// What the pod makes of its copy is of no consequence.
+				w.run(t, "sh", "-c", "echo '{}' > "+volume+"/eth0.json")
+				if err := c.call(t, "DEL", nil); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(before, c.settled(t)); diff != "" {
+					t.Errorf("the pod's network after DEL (-before +after):\n%s", diff)
+				}
+			})
 		})
 	}
 }
@@ -90,14 +94,16 @@ func TestDELPutsThePodBack(t *testing.T) {
 // TestDELOfADamagedState must not be tried for ever.
 func TestDELOfADamagedState(t *testing.T) {
 	t.Parallel()
-	w, c := wired(t, "bridge", entry, asking())
-	state := stateDir + "/" + c.rt.ContainerID + "/eth0.json"
-	w.run(t, "sh", "-c", "echo '{' > "+state)
-	c.mustDel(t)
-	if left := w.left(t); !strings.Contains(left, "eth0.json.stale") {
-		t.Errorf("the state was not set aside:\n%s", left)
-	}
-	c.mustDel(t)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, c := wired(t, "bridge", entry, askingFor(b))
+		state := stateDir + "/" + c.rt.ContainerID + "/eth0.json"
+		w.run(t, "sh", "-c", "echo '{' > "+state)
+		c.mustDel(t)
+		if left := w.left(t); !strings.Contains(left, "eth0.json.stale") {
+			t.Errorf("the state was not set aside:\n%s", left)
+		}
+		c.mustDel(t)
+	})
 }
 
 // TestWhatCannotBePutBackIsGivenUp after three tries that failed: a route by a gateway
@@ -151,79 +157,93 @@ func TestLockedIsToBeTriedAgain(t *testing.T) {
 // the same pod, whose volume stays.
 func TestSandboxMadeAnew(t *testing.T) {
 	t.Parallel()
-	w, c := wired(t, "ptp", entry, asking())
-	first, err := w.node.ReadFile(volume + "/eth0.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.gone(t, "no file")
-	c.mustDel(t)
-	again := w.sandbox(t, "ptp", entry, cniVersion, asking())
-	again.rt.ContainerID = strings.Repeat("decade00", 8)
-	again.mustAdd(t)
-	wantServed(t, again, map[string]string{"ip": "10.244.1.3", "router": "10.244.1.1", "hostname": "vm-0", "dns": "10.96.0.10"})
-	second, err := w.node.ReadFile(volume + "/eth0.json")
-	if err != nil || string(first) == string(second) {
-		t.Errorf("the published state is the old one, %v", err)
-	}
-	again.mustDel(t)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, c := wired(t, "ptp", entry, askingFor(b))
+		first, err := w.node.ReadFile(volume + "/eth0.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.gone(t, "no file")
+		c.mustDel(t)
+		again := w.sandbox(t, "ptp", entry, cniVersion, askingFor(b))
+		again.rt.ContainerID = strings.Repeat("decade00", 8)
+		again.mustAdd(t)
+		ip, router := guestOf(b, "10.244.1.3")
+		wantServed(t, again, map[string]string{"ip": ip, "router": router, "hostname": "vm-0", "dns": "10.96.0.10"})
+		second, err := w.node.ReadFile(volume + "/eth0.json")
+		if err != nil || string(first) == string(second) {
+			t.Errorf("the published state is the old one, %v", err)
+		}
+		again.mustDel(t)
+	})
 }
 
 // TestContainerStartedAgain is what podman does: the same ID, another namespace, and
 // no DEL if it crashed.
 func TestContainerStartedAgain(t *testing.T) {
 	t.Parallel()
-	w, c := wired(t, "bridge", entry, asking())
-	c.gone(t, "no file")
-	again := w.sandbox(t, "bridge", entry, cniVersion, asking())
-	bare := w.sandboxList(t, "bridge", cniVersion)
-	again.rt.ContainerID += "1" // for the address, which the first one still has
-	if _, err := w.cni.AddNetworkList(w.ctx, bare, again.rt); err != nil {
-		t.Fatal(err)
-	}
-	w.run(t, "cp", "-r", stateDir+"/"+c.rt.ContainerID, stateDir+"/"+again.rt.ContainerID)
-	if err := again.addPodwire(t, bare); err != nil {
-		t.Fatal(err)
-	}
-	if links := again.links(t); !strings.Contains(links, "tap-eth0") {
-		t.Errorf("the pod has the links %s", links)
-	}
-	again.mustDel(t)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, c := wired(t, "bridge", entry, askingFor(b))
+		c.gone(t, "no file")
+		again := w.sandbox(t, "bridge", entry, cniVersion, askingFor(b))
+		bare := w.sandboxList(t, "bridge", cniVersion)
+		again.rt.ContainerID += "1" // for the address, which the first one still has
+		if _, err := w.cni.AddNetworkList(w.ctx, bare, again.rt); err != nil {
+			t.Fatal(err)
+		}
+		w.run(t, "cp", "-r", stateDir+"/"+c.rt.ContainerID, stateDir+"/"+again.rt.ContainerID)
+		if err := again.addPodwire(t, bare); err != nil {
+			t.Fatal(err)
+		}
+		if links := again.links(t); !strings.Contains(links, "tap-eth0") {
+			t.Errorf("the pod has the links %s", links)
+		}
+		again.mustDel(t)
+	})
 }
 
 func TestCHECKFindsDrift(t *testing.T) {
 	t.Parallel()
-	w, c := wired(t, "bridge", entry, asking())
-	if err := c.call(t, "CHECK", nil); err != nil {
-		t.Errorf("CHECK of a pod that is as planned: %v", err)
-	}
-	if err := c.IP(w.ctx, "link set tap-eth0 nomaster"); err != nil {
-		t.Fatal(err)
-	}
-	wantCode(t, c.call(t, "CHECK", nil), 103, "tap-eth0")
-	c.mustDel(t)
-	asks := map[string]any{"runtimeConfig": c.annotations(asking())}
-	wantCode(t, c.call(t, "CHECK", asks), 103, "is not")
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, c := wired(t, "bridge", entry, askingFor(b))
+		if err := c.call(t, "CHECK", nil); err != nil {
+			t.Errorf("CHECK of a pod that is as planned: %v", err)
+		}
+		spoil, names := map[pod.Binding]string{
+			pod.Bridge:     "ip link set tap-eth0 nomaster",
+			pod.TC:         "tc filter del dev eth0 ingress",
+			pod.Masquerade: "nft delete table inet podwire-eth0",
+		}, map[pod.Binding]string{pod.Bridge: "tap-eth0", pod.TC: "eth0", pod.Masquerade: "podwire-eth0"}
+		words := strings.Fields(spoil[b])
+		if _, err := c.Run(w.ctx, words[0], words[1:]...); err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, c.call(t, "CHECK", nil), 103, names[b])
+		c.mustDel(t)
+		asks := map[string]any{"runtimeConfig": c.annotations(askingFor(b))}
+		wantCode(t, c.call(t, "CHECK", asks), 103, "is not")
+	})
 }
 
-// TestCHECKOfThePluginsBeforeFails, for the VM has the pod's addresses. It is why
-// CRI-O needs disableCheck.
-func TestCHECKOfThePluginsBeforeFails(t *testing.T) {
+// TestCHECKOfThePluginsBefore fails with bridge, for the VM has the pod's addresses. It is
+// why CRI-O needs disableCheck. The other bindings leave the pod interface alone.
+func TestCHECKOfThePluginsBefore(t *testing.T) {
 	t.Parallel()
 	for first := range firsts {
 		t.Run(first, func(t *testing.T) {
 			t.Parallel()
-			w, c := wired(t, first, entry, asking())
-			err := w.cni.CheckNetworkList(w.ctx, c.list, c.rt)
-			if err == nil {
-				t.Error("CHECK of the chain succeeds")
-			}
-			t.Log(err)
-			c.list.DisableCheck = true
-			if err := w.cni.CheckNetworkList(w.ctx, c.list, c.rt); err != nil {
-				t.Errorf("with disableCheck: %v", err)
-			}
-			c.mustDel(t)
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w, c := wired(t, first, entry, askingFor(b))
+				err := w.cni.CheckNetworkList(w.ctx, c.list, c.rt)
+				if b.Keeps() != (err == nil) {
+					t.Errorf("CHECK of the chain: %v", err)
+				}
+				c.list.DisableCheck = true
+				if err := w.cni.CheckNetworkList(w.ctx, c.list, c.rt); err != nil {
+					t.Errorf("with disableCheck: %v", err)
+				}
+				c.mustDel(t)
+			})
 		})
 	}
 }

@@ -3,22 +3,26 @@ package cniplugin
 import (
 	"strings"
 	"testing"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 // TestAllPodsOfARuntimeWithoutKubernetes: no annotations, no pod, nothing published.
 func TestAllPodsOfARuntimeWithoutKubernetes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	c := w.sandbox(t, "bridge", `{"type": "podwire", "wire": "all", "settings": {"tap-owner": "107", "dns": "192.0.2.53", "lease-time": 3600}}`, cniVersion, nil)
-	c.rt.Args, c.rt.CapabilityArgs = nil, nil
-	c.mustAdd(t)
-	state := w.run(t, "cat", stateDir+"/"+c.rt.ContainerID+"/eth0.json")
-	for _, want := range []string{"192.0.2.53", `"uid": 107`, `"leaseTime": 3600`, `"hostUnknown": true`} {
-		if !strings.Contains(state, want) {
-			t.Errorf("the state lacks %s:\n%s", want, state)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t)
+		c := w.sandbox(t, "bridge", `{"type": "podwire", "wire": "all", "settings": {"binding": "`+string(b)+`", "tap-owner": "107", "dns": "192.0.2.53", "lease-time": 3600}}`, cniVersion, nil)
+		c.rt.Args, c.rt.CapabilityArgs = nil, nil
+		c.mustAdd(t)
+		state := w.run(t, "cat", stateDir+"/"+c.rt.ContainerID+"/eth0.json")
+		for _, want := range []string{"192.0.2.53", `"uid": 107`, `"leaseTime": 3600`, `"hostUnknown": true`, `"binding": "` + string(b) + `"`} {
+			if !strings.Contains(state, want) {
+				t.Errorf("the state lacks %s:\n%s", want, state)
+			}
 		}
-	}
-	c.mustDel(t)
+		c.mustDel(t)
+	})
 }
 
 // TestAllPodsOfKubernetes: the volume is how a pod asks there. One without it is

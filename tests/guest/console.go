@@ -190,6 +190,16 @@ func (c *Console) Bound6(ctx context.Context) (Lease, error) {
 	return ParseLease(match[0]), nil
 }
 
+// Queues returns how many pairs of queues the guest uses of a link that it calls by that
+// name: no more than it has CPUs.
+func (c *Console) Queues(ctx context.Context, nic string) (int, error) {
+	match, err := c.WaitFor(ctx, "^"+Prefix+"nic name="+regexp.QuoteMeta(nic)+" .*queues=([0-9]+)")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(match[1])
+}
+
 // Discovers waits until the guest's DHCP client has ended its work and returns
 // how many DISCOVERs it sent.
 func (c *Console) Discovers(ctx context.Context) (int, error) {

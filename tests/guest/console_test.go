@@ -45,6 +45,16 @@ func TestConsoleFindsLinesBehindWhatFirmwareLeft(t *testing.T) {
 	}
 }
 
+func TestConsoleTellsTheQueuesOfEachNIC(t *testing.T) {
+	ctx, c, conn := connect(t)
+	fmt.Fprint(conn, "podwire-guest: nic name=eth0 mac=02:00:00:00:00:01 mtu=1500 queues=4\npodwire-guest: nic name=eth1 mac=02:00:00:00:00:02 mtu=1500 queues=1\n")
+	for nic, want := range map[string]int{"eth0": 4, "eth1": 1} {
+		if got, err := c.Queues(ctx, nic); got != want || err != nil {
+			t.Errorf("%s has %d queues, %v; want %d", nic, got, err, want)
+		}
+	}
+}
+
 func TestConsoleThatClosesSaysWhatCameLast(t *testing.T) {
 	ctx, c, conn := connect(t)
 	fmt.Fprintln(conn, "Kernel panic - not syncing")

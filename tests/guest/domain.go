@@ -17,13 +17,14 @@ type Domain struct {
 	Console string   // path of a unix socket that somebody listens on
 	Log     string   // path that the console is appended to, in place of Console
 	Ask     []string // for the guest's kernel command line, such as podwire.show=1
+	VCPUs   int      // one where 0
 }
 
 var domainXML = template.Must(template.New("domain").Funcs(template.FuncMap{"text": escape}).Parse(
 	`<domain type='{{if eq .Accel "kvm"}}kvm{{else}}qemu{{end}}'>
   <name>{{text .Name}}</name>
   <memory unit='MiB'>192</memory>
-  <vcpu>1</vcpu>
+  <vcpu>{{.VCPUs}}</vcpu>
   <os>
     <type arch='{{.Machine.Arch}}' machine='{{.Machine.Kind}}'>hvm</type>
     <kernel>{{text .Image.Kernel}}</kernel>
@@ -58,6 +59,7 @@ var domainXML = template.Must(template.New("domain").Funcs(template.FuncMap{"tex
 // XML returns the domain for libvirt.
 func (d Domain) XML() (string, error) {
 	m := machines[runtime.GOARCH]
+	d.VCPUs = max(d.VCPUs, 1)
 	cpu := m.cpuTCG
 	if d.Accel == "kvm" {
 		cpu = m.cpuKVM

@@ -14,12 +14,16 @@ const consoleAt = "/run/test/console"
 // in it, and the console that it will speak on. trying is called before KVM is tried,
 // which takes a while.
 func InPod(ctx context.Context, dir checkout.Dir, vm *pod.Pod, trying func(), ask ...string) (xml string, console *Console, err error) {
-	image, err := Build(dir)
-	if err != nil {
+	return InPodAs(ctx, dir, vm, trying, Domain{Ask: ask})
+}
+
+// InPodAs is InPod for a guest that is more than asked: of it only the name, the image,
+// the accelerator and the console are chosen here.
+func InPodAs(ctx context.Context, dir checkout.Dir, vm *pod.Pod, trying func(), d Domain) (xml string, console *Console, err error) {
+	if d.Image, err = Build(dir); err != nil {
 		return "", nil, err
 	}
-	accel, err := Accel(ctx, dir, image, trying)
-	if err != nil {
+	if d.Accel, err = Accel(ctx, dir, d.Image, trying); err != nil {
 		return "", nil, err
 	}
 	if err := vm.PrepareLibvirt(); err != nil {
@@ -29,6 +33,7 @@ func InPod(ctx context.Context, dir checkout.Dir, vm *pod.Pod, trying func(), as
 	if err != nil {
 		return "", nil, err
 	}
-	xml, err = Domain{Name: "vm-0", Image: image, Accel: accel, Console: consoleAt, Ask: ask}.XML()
+	d.Name, d.Console = "vm-0", consoleAt
+	xml, err = d.XML()
 	return xml, Listen(listener), err
 }

@@ -2,6 +2,7 @@ package local
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -64,28 +65,30 @@ func TestServerThatDiedIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-			tap, guest := w.plug(t, w.prestart(t, "--lease-time", test.lease))
-			tap.Lose(test.lose)
-			c := w.bind6(t, guest, "nic0")
-			routers := w.hasDefault6(t, guest, 1)
-			w.reaches(t, guest, pod.Outside6)
-			has := w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+				tap, guest := w.plug(t, w.prestart(t, "--lease-time", test.lease))
+				tap.Lose(test.lose)
+				c := w.bind6(t, guest, "nic0")
+				routers := w.hasDefault6(t, guest, 1)
+				w.reaches(t, guest, pod.Outside6)
+				has := w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")
 
-			w.killServer(t)
-			w.reaches(t, guest, pod.Outside6)
-			w.serve(t)
-			w.wait(t, c, name+"6")
-			if n := tap.Counts6()["SOLICIT"]; n != 1 {
-				t.Errorf("the lease was lost: the guest sent %d SOLICITs\n%s", n, c.Log())
-			}
-			if now := w.defaults6(t, guest); !slices.Equal(now, routers) {
-				t.Errorf("the guest's routers are %v, and were %v", now, routers)
-			}
-			if diff := cmp.Diff(has, w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")); diff != "" {
-				t.Errorf("the guest's addresses (-before +after):\n%s", diff)
-			}
-			w.reaches(t, guest, pod.Outside6)
+				w.killServer(t)
+				w.reaches(t, guest, pod.Outside6)
+				w.serve(t)
+				w.wait(t, c, name+"6")
+				if n := tap.Counts6()["SOLICIT"]; n != 1 {
+					t.Errorf("the lease was lost: the guest sent %d SOLICITs\n%s", n, c.Log())
+				}
+				if now := w.defaults6(t, guest); !slices.Equal(now, routers) {
+					t.Errorf("the guest's routers are %v, and were %v", now, routers)
+				}
+				if diff := cmp.Diff(has, w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")); diff != "" {
+					t.Errorf("the guest's addresses (-before +after):\n%s", diff)
+				}
+				w.reaches(t, guest, pod.Outside6)
+			})
 		})
 	}
 }
@@ -138,30 +141,32 @@ func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string
 // advertise, it hears without asking, and what they no longer do is gone.
 func TestOtherNameserverIsToldAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-	to := w.prestart(t)
-	guest := w.newNetworkdGuest(t)
-	tap := w.plugInto(t, to, guest, "nic0")
-	state := w.networkd(t, guest)
-	is := func(dns, search string) {
-		t.Helper()
-		w.eventually(t, "is told of "+dns, func() string {
-			if state("DNS") != dns || state("DOMAINS") != search {
-				return fmt.Sprintf("DNS=%s DOMAINS=%s", state("DNS"), state("DOMAINS"))
-			}
-			return ""
-		})
-	}
-	is("fd00:10:96::a", "default.svc.cluster.local")
-	asked := tap.Sent()["RS"]
-	w.podwire(t, "setup", "--dns", "fd00:10:96::b", "--search", "other.example")
-	is("fd00:10:96::b", "other.example")
-	if n := tap.Sent()["RS"]; n != asked {
-		t.Errorf("the guest asked for it: %d RS more", n-asked)
-	}
-	if text := without(w.podwire(t, "status"), "fd00:10:96::b"); text != "" {
-		t.Error(text)
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+		to := w.prestart(t)
+		guest := w.newNetworkdGuest(t)
+		tap := w.plugInto(t, to, guest, "nic0")
+		state := w.networkd(t, guest)
+		is := func(dns, search string) {
+			t.Helper()
+			w.eventually(t, "is told of "+dns, func() string {
+				if state("DNS") != dns || state("DOMAINS") != search {
+					return fmt.Sprintf("DNS=%s DOMAINS=%s", state("DNS"), state("DOMAINS"))
+				}
+				return ""
+			})
+		}
+		is("fd00:10:96::a", "default.svc.cluster.local")
+		asked := tap.Sent()["RS"]
+		w.podwire(t, "setup", "--dns", "fd00:10:96::b", "--search", "other.example")
+		is("fd00:10:96::b", "other.example")
+		if n := tap.Sent()["RS"]; n != asked {
+			t.Errorf("the guest asked for it: %d RS more", n-asked)
+		}
+		if text := without(w.podwire(t, "status"), "fd00:10:96::b"); text != "" {
+			t.Error(text)
+		}
+	})
 }
 
 // TestAllIPv6AddressesAreHandedOut: DHCPv4 has room for one, DHCPv6 for all.
@@ -172,37 +177,89 @@ func TestAllIPv6AddressesAreHandedOut(t *testing.T) {
 		}
 		t.Run(driver.Name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-			more := []netip.Addr{netip.MustParseAddr("fd00:10:244:1::77"), netip.MustParseAddr("fd00:77::7")}
-			for _, line := range []string{
-				"address add 10.244.1.200/24 dev eth0",
-				"address add " + more[0].String() + "/64 dev eth0 nodad",
-				"address add " + more[1].String() + "/128 dev eth0 nodad",
-			} {
-				if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				if b.Behind() {
+					return // it has one of its own: see TestAllAddressesAreTheGuests
+				}
+				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+				more := w.addAddresses(t)[1:]
+				to := w.prestart(t)
+				if status := w.status(t)[0]; !strings.Contains(strings.Join(status.Warnings, "\n"), "10.244.1.200") {
+					t.Errorf("podwire status does not name the further IPv4 address: %q\n%s", status.Warnings, w.podwire(t, "status", "-o", "json"))
+				}
+				guest := w.newGuest(t)
+				if err := driver.Prepare(guest); err != nil {
 					t.Fatal(err)
 				}
-			}
-			w.localRoute(t, more...)
-			to := w.prestart(t)
-			if status := w.status(t)[0]; !strings.Contains(strings.Join(status.Warnings, "\n"), "10.244.1.200") {
-				t.Errorf("podwire status does not name the further IPv4 address: %q\n%s", status.Warnings, w.podwire(t, "status", "-o", "json"))
-			}
-			guest := w.newGuest(t)
-			if err := driver.Prepare(guest); err != nil {
-				t.Fatal(err)
-			}
-			w.plugInto(t, to, guest, "nic0")
-			if _, err := driver.Run(w.ctx, client.Guest{Space: guest, Dir: w.dir, Link: "nic0"}); err != nil {
-				t.Fatal(err)
-			}
-			for _, addr := range append(more, addr6(w.vm)) {
-				w.eventually(t, "has all addresses", func() string {
-					return without(w.output(t, guest, "ip -6 address show dev nic0 -tentative"), " "+addr.String()+"/")
-				})
-			}
-			w.reaches(t, w.other.Space, more[0], addr6(w.vm))
+				w.plugInto(t, to, guest, "nic0")
+				if _, err := driver.Run(w.ctx, client.Guest{Space: guest, Dir: w.dir, Link: "nic0"}); err != nil {
+					t.Fatal(err)
+				}
+				for _, addr := range append(more, addr6(w.vm)) {
+					w.eventually(t, "has all addresses", func() string {
+						return without(w.output(t, guest, "ip -6 address show dev nic0 -tentative"), " "+addr.String()+"/")
+					})
+				}
+				w.reaches(t, w.other.Space, more[0], addr6(w.vm))
+			})
 		})
+	}
+}
+
+// addAddresses gives the pod further addresses, of which the last is no neighbour's.
+func (w *world) addAddresses(t *testing.T) []netip.Addr {
+	t.Helper()
+	more := []netip.Prefix{
+		netip.MustParsePrefix("10.244.1.200/24"), netip.MustParsePrefix("fd00:10:244:1::77/64"), netip.MustParsePrefix("fd00:77::7/128"),
+	}
+	var addrs []netip.Addr
+	for _, each := range more {
+		if err := w.vm.IP(w.ctx, "address add %s dev eth0%s", each, pod.OfFamily(each.Addr(), "", " nodad")); err != nil {
+			t.Fatal(err)
+		}
+		addrs = append(addrs, each.Addr())
+	}
+	w.localRoute(t, addrs[1:]...)
+	return addrs
+}
+
+// TestAllAddressesAreTheGuests: a guest behind the pod has what comes for any of the pod's
+// addresses.
+func TestAllAddressesAreTheGuests(t *testing.T) {
+	t.Parallel()
+	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(pod.Masquerade)
+	addrs := w.addAddresses(t)[:2]
+	_, guest := w.plug(t, w.prestart(t))
+	w.wait(t, w.start(t, "udhcpc", guest), "bound")
+	w.bind6(t, guest, "nic0")
+	w.hasDefault6(t, guest, 1)
+	w.listen(t, guest)
+	for _, addr := range append(addrs, w.vm.Addr.Addr(), addr6(w.vm)) {
+		w.eventually(t, "is reached at "+addr.String(), func() string {
+			conn, err := w.other.Dial(w.ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+			if err != nil {
+				return err.Error()
+			}
+			conn.Close()
+			return ""
+		})
+	}
+}
+
+const port = 8080
+
+// listen has a space take connections, of either family, until the test ends.
+func (w *world) listen(t *testing.T, s *pod.Space) {
+	t.Helper()
+	err := s.Do(func() error {
+		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
+		if err == nil {
+			t.Cleanup(func() { l.Close() })
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -221,42 +278,49 @@ func (w *world) localRoute(t *testing.T, addrs ...netip.Addr) {
 // worse, and a further route, by another pod, which routes.
 func TestSeveralRoutersAdvertiseThemselves(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-	const behind = "2001:db8:2::9"
-	if err := w.other.IP(w.ctx, "address add %s/128 dev lo", behind); err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range []string{
-		"-6 route add default via " + addr6(w.other).String() + " metric 4096",
-		"-6 route add 2001:db8:2::/48 via " + addr6(w.other).String(),
-	} {
-		if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+		const behind = "2001:db8:2::9"
+		if err := w.other.IP(w.ctx, "address add %s/128 dev lo", behind); err != nil {
 			t.Fatal(err)
 		}
-	}
-	tap, guest := w.plug(t, w.prestart(t))
-	w.bind6(t, guest, "nic0")
-	routers := w.hasDefault6(t, guest, 2)
-	w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
-	// Which router is whose, their MACs say.
-	for i, space := range []struct {
-		*pod.Space
-		link string
-	}{{w.node.Space, "cni0"}, {w.other.Space, "eth0"}} {
-		mac, err := space.MAC(space.link)
-		if err != nil {
-			t.Fatal(err)
+		for _, line := range []string{
+			"-6 route add default via " + addr6(w.other).String() + " metric 4096",
+			"-6 route add 2001:db8:2::/48 via " + addr6(w.other).String(),
+		} {
+			if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+				t.Fatal(err)
+			}
 		}
-		w.reaches(t, guest, netip.MustParseAddr(routers[i]).WithZone("nic0"))
-		if text := without(w.output(t, guest, "ip -6 neighbour show dev nic0 "+routers[i]), mac); text != "" {
-			t.Errorf("router number %d is not %s: %s", i+1, space.Name(), text)
+		tap, guest := w.plug(t, w.prestart(t))
+		w.bind6(t, guest, "nic0")
+		if b.Behind() { // the pod, its one router, has those
+			w.hasDefault6(t, guest, 1)
+			w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
+			return
 		}
-	}
-	if text := without(w.output(t, guest, "ip -6 route show 2001:db8:2::/48"), "via "+routers[1]+" "); text != "" {
-		t.Error(text)
-	}
-	// The kernel's two, at the least: one for its link coming up, one for its question.
-	if n := tap.Counts6()["RA"]; n < 4 || n%2 != 0 {
-		t.Errorf("two routers sent %d advertisements", n)
-	}
+		routers := w.hasDefault6(t, guest, 2)
+		w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
+		// Which router is whose, their MACs say.
+		for i, space := range []struct {
+			*pod.Space
+			link string
+		}{{w.node.Space, "cni0"}, {w.other.Space, "eth0"}} {
+			mac, err := space.MAC(space.link)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.reaches(t, guest, netip.MustParseAddr(routers[i]).WithZone("nic0"))
+			if text := without(w.output(t, guest, "ip -6 neighbour show dev nic0 "+routers[i]), mac); text != "" {
+				t.Errorf("router number %d is not %s: %s", i+1, space.Name(), text)
+			}
+		}
+		if text := without(w.output(t, guest, "ip -6 route show 2001:db8:2::/48"), "via "+routers[1]+" "); text != "" {
+			t.Error(text)
+		}
+		// The kernel's two, at the least: one for its link coming up, one for its question.
+		if n := tap.Counts6()["RA"]; n < 4 || n%2 != 0 {
+			t.Errorf("two routers sent %d advertisements", n)
+		}
+	})
 }

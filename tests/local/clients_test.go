@@ -18,15 +18,17 @@ import (
 var starters = map[string]struct {
 	start func(*world, *pod.Space) (*client.Client, error)
 	bound string
-	told  map[string]string // the client's names of what it must be told
+	told  func(addr, gateway string) map[string]string // the client's names of what it must be told
 }{
 	"udhcpc": {
 		start: func(w *world, guest *pod.Space) (*client.Client, error) { return client.Udhcpc(guest, w.dir, "nic0") },
 		bound: "bound",
-		told: map[string]string{
-			"ip": "10.244.1.2", "subnet": "255.255.255.0", "mask": "24", "router": "10.244.1.1", "dns": "10.96.0.10",
-			"search":       "default.svc.cluster.local svc.cluster.local cluster.local",
-			"staticroutes": "0.0.0.0/0 10.244.1.1", "mtu": "1450", "hostname": "vm-0", "serverid": "169.254.75.1",
+		told: func(addr, gateway string) map[string]string {
+			return map[string]string{
+				"ip": addr, "subnet": "255.255.255.0", "mask": "24", "router": gateway, "dns": "10.96.0.10",
+				"search":       "default.svc.cluster.local svc.cluster.local cluster.local",
+				"staticroutes": "0.0.0.0/0 " + gateway, "mtu": "1450", "hostname": "vm-0", "serverid": "169.254.75.1",
+			}
 		},
 	},
 	"dhclient": {
@@ -34,12 +36,14 @@ var starters = map[string]struct {
 			return client.Dhclient(guest, w.dir, "nic0", "", "")
 		},
 		bound: "BOUND",
-		told: map[string]string{
-			"new_ip_address": "10.244.1.2", "new_subnet_mask": "255.255.255.0", "new_routers": "10.244.1.1",
-			"new_domain_name_servers":             "10.96.0.10",
-			"new_domain_search":                   "default.svc.cluster.local. svc.cluster.local. cluster.local.",
-			"new_rfc3442_classless_static_routes": "0 10 244 1 1", "new_interface_mtu": "1450",
-			"new_host_name": "vm-0", "new_dhcp_server_identifier": "169.254.75.1",
+		told: func(addr, gateway string) map[string]string {
+			return map[string]string{
+				"new_ip_address": addr, "new_subnet_mask": "255.255.255.0", "new_routers": gateway,
+				"new_domain_name_servers":             "10.96.0.10",
+				"new_domain_search":                   "default.svc.cluster.local. svc.cluster.local. cluster.local.",
+				"new_rfc3442_classless_static_routes": "0 " + strings.ReplaceAll(gateway, ".", " "), "new_interface_mtu": "1450",
+				"new_host_name": "vm-0", "new_dhcp_server_identifier": "169.254.75.1",
+			}
 		},
 	},
 }
@@ -71,20 +75,22 @@ func (w *world) wait(t *testing.T, c *client.Client, reasons ...string) client.E
 }
 
 func TestClientIsBoundAfterOneDiscover(t *testing.T) {
-	for name, want := range starters {
+	for name, starter := range starters {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "bridge", 30*time.Second)
-			tap, guest := w.plug(t, w.prestart(t))
-			event := w.wait(t, w.start(t, name, guest), want.bound)
-			got := map[string]string{}
-			for key := range want.told {
-				got[key] = event.Told[key]
-			}
-			if diff := cmp.Diff(want.told, got); diff != "" {
-				t.Errorf("what the client was told (-want +got):\n%s", diff)
-			}
-			wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorld(t, "bridge", 30*time.Second).with(b)
+				tap, guest := w.plug(t, w.prestart(t))
+				event := w.wait(t, w.start(t, name, guest), starter.bound)
+				want, got := starter.told(w.guestAddr().String(), w.guestGateway().String()), map[string]string{}
+				for key := range want {
+					got[key] = event.Told[key]
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("what the client was told (-want +got):\n%s", diff)
+				}
+				wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
+			})
 		})
 	}
 }
@@ -105,62 +111,65 @@ func wantExchange(t *testing.T, tap *wire.Wire, want map[string]int) {
 // address than the guest had when it last ran.
 func TestStaleAddressGetsNAK(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	tap, guest := w.plug(t, w.prestart(t))
-	stale := client.Leased("nic0", netip.MustParseAddr("10.244.9.9"), netip.MustParseAddr("169.254.75.1"))
-	c, err := client.Dhclient(guest, w.dir, "nic0", stale, "")
-	running(t, c, err)
-	event := w.wait(t, c, "BOUND")
-	if got := event.Told["new_ip_address"]; got != w.vm.Addr.Addr().String() {
-		t.Errorf("bound to %s, want %s", got, w.vm.Addr.Addr())
-	}
-	wantExchange(t, tap, map[string]int{"REQUEST": 2, "NAK": 1, "DISCOVER": 1, "OFFER": 1, "ACK": 1})
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 30*time.Second).with(b)
+		tap, guest := w.plug(t, w.prestart(t))
+		stale := client.Leased("nic0", netip.MustParseAddr("10.244.9.9"), netip.MustParseAddr("169.254.75.1"))
+		c, err := client.Dhclient(guest, w.dir, "nic0", stale, "")
+		running(t, c, err)
+		event := w.wait(t, c, "BOUND")
+		if got := event.Told["new_ip_address"]; got != w.guestAddr().String() {
+			t.Errorf("bound to %s, want %s", got, w.guestAddr())
+		}
+		wantExchange(t, tap, map[string]int{"REQUEST": 2, "NAK": 1, "DISCOVER": 1, "OFFER": 1, "ACK": 1})
+	})
 }
 
 // TestRightAddressIsConfirmed is INIT-REBOOT with the address that the pod has.
 func TestRightAddressIsConfirmed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	tap, guest := w.plug(t, w.prestart(t))
-	lease := client.Leased("nic0", w.vm.Addr.Addr(), netip.MustParseAddr("169.254.75.1"))
-	c, err := client.Dhclient(guest, w.dir, "nic0", lease, "")
-	w.wait(t, running(t, c, err), "REBOOT")
-	wantExchange(t, tap, map[string]int{"REQUEST": 1, "ACK": 1})
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 30*time.Second).with(b)
+		tap, guest := w.plug(t, w.prestart(t))
+		lease := client.Leased("nic0", w.guestAddr(), netip.MustParseAddr("169.254.75.1"))
+		c, err := client.Dhclient(guest, w.dir, "nic0", lease, "")
+		w.wait(t, running(t, c, err), "REBOOT")
+		wantExchange(t, tap, map[string]int{"REQUEST": 1, "ACK": 1})
+	})
 }
 
 // TestUnicastRenewIsAnswered has udhcpc renew at once, which its SIGUSR1 is for.
 func TestUnicastRenewIsAnswered(t *testing.T) {
 	t.Parallel()
-	for shape := range shapes {
-		t.Run(shape, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, shape, 30*time.Second)
-			tap, guest := w.plug(t, w.prestart(t))
-			c := w.start(t, "udhcpc", guest)
-			w.wait(t, c, "bound")
-			if err := c.Signal(syscall.SIGUSR1); err != nil {
-				t.Fatal(err)
-			}
-			w.wait(t, c, "renew")
-			// On a busy machine udhcpc may ask twice before it looks for an answer.
-			got := tap.Counts()
-			if got["DISCOVER"] != 1 || got["REQUEST"] < 2 || got["ACK"] != got["REQUEST"] {
-				t.Errorf("messages on the tap: %v", got)
-			}
-		})
-	}
+	onEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
+		w := newWorld(t, shape, 30*time.Second).with(b)
+		tap, guest := w.plug(t, w.prestart(t))
+		c := w.start(t, "udhcpc", guest)
+		w.wait(t, c, "bound")
+		if err := c.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		w.wait(t, c, "renew")
+		// On a busy machine udhcpc may ask twice before it looks for an answer.
+		got := tap.Counts()
+		if got["DISCOVER"] != 1 || got["REQUEST"] < 2 || got["ACK"] != got["REQUEST"] {
+			t.Errorf("messages on the tap: %v", got)
+		}
+	})
 }
 
 // TestShortLeaseIsRenewed has dhclient live on a lease of 20 seconds: it renews
 // when half of it is gone (RFC 2131 §4.4.5).
 func TestShortLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 60*time.Second)
-	tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
-	c := w.start(t, "dhclient", guest)
-	w.wait(t, c, "BOUND")
-	w.wait(t, c, "RENEW")
-	wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 2, "ACK": 2})
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 60*time.Second).with(b)
+		tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
+		c := w.start(t, "dhclient", guest)
+		w.wait(t, c, "BOUND")
+		w.wait(t, c, "RENEW")
+		wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 2, "ACK": 2})
+	})
 }
 
 // TestShortLeaseIsRebound loses the unicast requests, so that dhclient has to
@@ -169,72 +178,75 @@ func TestShortLeaseIsRenewed(t *testing.T) {
 // the event then depends on the second.
 func TestShortLeaseIsRebound(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 60*time.Second)
-	tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
-	c, err := client.Dhclient(guest, w.dir, "nic0", "", "backoff-cutoff 2;\n")
-	running(t, c, err)
-	w.wait(t, c, "BOUND")
-	discovers := tap.Counts()["DISCOVER"]
-	tap.Lose(wire.Unicast)
-	w.wait(t, c, "REBIND", "RENEW")
-	if got := tap.Counts()["DISCOVER"]; got != discovers {
-		t.Errorf("the lease was lost: %d more DISCOVERs\n%s", got-discovers, c.Log())
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 60*time.Second).with(b)
+		tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
+		c, err := client.Dhclient(guest, w.dir, "nic0", "", "backoff-cutoff 2;\n")
+		running(t, c, err)
+		w.wait(t, c, "BOUND")
+		discovers := tap.Counts()["DISCOVER"]
+		tap.Lose(wire.Unicast)
+		w.wait(t, c, "REBIND", "RENEW")
+		if got := tap.Counts()["DISCOVER"]; got != discovers {
+			t.Errorf("the lease was lost: %d more DISCOVERs\n%s", got-discovers, c.Log())
+		}
+	})
 }
 
 // TestPodNetworkNeverHearsTheGuest has an eager DHCP server on the pod's L2.
 func TestPodNetworkNeverHearsTheGuest(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	log := w.serverOnPodNetwork(t)
-	to := w.prestart(t)
-	tap, guest := w.plug(t, to)
-	event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
-	if got := event.Told["serverid"]; got != "169.254.75.1" {
-		t.Errorf("bound by %s", got)
-	}
-	wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
-	// A third host on that L2 is heard, so the server is there and listens.
-	third, err := w.node.NewPod(w.ctx, "third-0", pod.BridgeNetwork(subnet, podMTU))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := client.Udhcpc(third.Space, w.dir, "eth0")
-	event = w.wait(t, running(t, c, err), "bound")
-	if got := event.Told["serverid"]; got != w.other.Addr.Addr().String() {
-		t.Errorf("a host on the pod's network was bound by %s, want %s", got, w.other.Addr.Addr())
-	}
-	if strings.Contains(log(), to.MAC) {
-		t.Errorf("the server on the pod's network heard the guest:\n%s", log())
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 30*time.Second).with(b)
+		log := w.serverOnPodNetwork(t)
+		to := w.prestart(t)
+		tap, guest := w.plug(t, to)
+		event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
+		if got := event.Told["serverid"]; got != "169.254.75.1" {
+			t.Errorf("bound by %s", got)
+		}
+		wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
+		// A third host on that L2 is heard, so the server is there and listens.
+		third, err := w.node.NewPod(w.ctx, "third-0", pod.BridgeNetwork(subnet, podMTU))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.Udhcpc(third.Space, w.dir, "eth0")
+		event = w.wait(t, running(t, c, err), "bound")
+		if got := event.Told["serverid"]; got != w.other.Addr.Addr().String() {
+			t.Errorf("a host on the pod's network was bound by %s, want %s", got, w.other.Addr.Addr())
+		}
+		if strings.Contains(log(), to.MAC) {
+			t.Errorf("the server on the pod's network heard the guest:\n%s", log())
+		}
+	})
 }
 
 // TestPodNetworkNeverGetsAnswers asks for a lease from another host of the L2.
 func TestPodNetworkNeverGetsAnswers(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	w.prestart(t)
-	c, err := client.Udhcpc(w.other.Space, w.dir, "eth0", "-n", "-t", "2")
-	event := w.wait(t, running(t, c, err), "leasefail", "bound")
-	if event.Reason != "leasefail" {
-		t.Errorf("another host was given %s by %s", event.Told["ip"], event.Told["serverid"])
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 30*time.Second).with(b)
+		w.prestart(t)
+		c, err := client.Udhcpc(w.other.Space, w.dir, "eth0", "-n", "-t", "2")
+		event := w.wait(t, running(t, c, err), "leasefail", "bound")
+		if event.Reason != "leasefail" {
+			t.Errorf("another host was given %s by %s", event.Told["ip"], event.Told["serverid"])
+		}
+	})
 }
 
 // TestClientReachesWhatThePodReached lets udhcpc's own host talk.
 func TestClientReachesWhatThePodReached(t *testing.T) {
 	t.Parallel()
-	for shape := range shapes {
-		t.Run(shape, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t, shape, 30*time.Second)
-			_, guest := w.plug(t, w.prestart(t))
-			w.wait(t, w.start(t, "udhcpc", guest), "bound")
-			for _, target := range w.reachable() {
-				if err := guest.Ping(w.ctx, target); err != nil {
-					t.Error(err)
-				}
+	onEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
+		w := newWorld(t, shape, 30*time.Second).with(b)
+		_, guest := w.plug(t, w.prestart(t))
+		w.wait(t, w.start(t, "udhcpc", guest), "bound")
+		for _, target := range w.reachable() {
+			if err := guest.Ping(w.ctx, target); err != nil {
+				t.Error(err)
 			}
-		})
-	}
+		}
+	})
 }

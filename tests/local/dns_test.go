@@ -2,7 +2,7 @@ package local
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"net"
 	"net/netip"
 	"slices"
@@ -18,18 +18,18 @@ import (
 // container engine's own network.
 const resolver = "127.0.0.11"
 
-// startResolver starts it in the VM's pod, and returns when it answers.
-func (w *world) startResolver(t *testing.T) {
+// startResolver starts one in the VM's pod, and returns when it answers.
+func (w *world) startResolver(t *testing.T, addr string) {
 	t.Helper()
-	if err := w.vm.SetResolvConf("search pods.example\nnameserver " + resolver + "\n"); err != nil {
+	if err := w.vm.SetResolvConf("search pods.example\nnameserver " + addr + "\n"); err != nil {
 		t.Fatal(err)
 	}
 	log := daemon(t, w.vm.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
-		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address="+resolver,
+		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address="+addr,
 		"--host-record=small.pods.example,10.1.2.3,fd00::1:2:3",
 		"--txt-record=large.pods.example,"+strings.Join(slices.Repeat([]string{strings.Repeat("x", 250)}, 16), ","))
 	for {
-		if _, err := w.ask(w.vm.Space, resolver).LookupHost(w.ctx, "small.pods.example"); err == nil {
+		if _, err := w.ask(w.vm.Space, addr).LookupHost(w.ctx, "small.pods.example"); err == nil {
 			return
 		}
 		select {
@@ -48,17 +48,91 @@ func (w *world) ask(space *pod.Space, server string) *net.Resolver {
 	}}
 }
 
-// TestNameserverInThePodIsRelayed has a guest ask podwire what only the pod can.
+// TestNameserverInThePodIsRelayed has a guest ask podwire what only the pod can. The pod
+// may have the guest's addresses itself, or be its router; and it refuses what comes by
+// another link than it would answer by.
 func TestNameserverInThePodIsRelayed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	w.startResolver(t)
-	_, guest := w.plug(t, w.prestart(t, "--dns-forward"))
-	event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
-	if event.Told["dns"] != "169.254.75.1" {
-		t.Fatalf("the guest was told to ask %q", event.Told["dns"])
+	for _, binding := range []string{"bridge", "tc", "masquerade"} {
+		t.Run(binding, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, dualBridge, resolvConf, time.Minute)
+			for _, link := range []string{"all", "default", "eth0"} {
+				if err := w.vm.Sysctl("net/ipv4/conf/"+link+"/rp_filter", "1"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.startResolver(t, resolver)
+			_, guest := w.plug(t, w.prestart(t, "--dns-forward", "--binding", binding))
+			event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
+			if event.Told["dns"] != "169.254.75.1" {
+				t.Fatalf("the guest was told to ask %q", event.Told["dns"])
+			}
+			w.bind6(t, guest, "nic0")
+			w.eventually(t, "may ask from its address", func() string {
+				return without(w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative"), "inet6")
+			})
+			for _, server := range w.nameservers(t) {
+				t.Run(server.String(), func(t *testing.T) { w.asks(t, guest, server) })
+			}
+			status := w.podwire(t, "status")
+			if !strings.Contains(status, "dns-tcp") || !strings.Contains(status, resolver) {
+				t.Errorf("status does not tell of the relay:\n%s", status)
+			}
+			w.reachesOutside(t, guest)
+			w.ignoresNeighbour(t)
+		})
 	}
-	asked := w.ask(guest, event.Told["dns"])
+}
+
+// ignoresNeighbour: another pod may know the relay's address, and the pod's kernel take
+// what it sends there.
+func (w *world) ignoresNeighbour(t *testing.T) {
+	t.Helper()
+	w.output(t, w.other.Space, "ip route add 169.254.75.1 dev eth0")
+	short, cancel := context.WithTimeout(w.ctx, time.Second)
+	defer cancel()
+	if hosts, err := w.ask(w.other.Space, "169.254.75.1").LookupHost(short, "small.pods.example"); err == nil {
+		t.Errorf("the relay answers a neighbour of the pod: %v", hosts)
+	}
+}
+
+// TestNameserverAtThePodsLocalhostIsRelayed has it at the very address by which those in
+// the pod reach a guest that is behind it.
+func TestNameserverAtThePodsLocalhostIsRelayed(t *testing.T) {
+	t.Parallel()
+	for _, binding := range []string{"bridge", "tc", "masquerade"} {
+		t.Run(binding, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, dualBridge, resolvConf, time.Minute)
+			w.startResolver(t, "127.0.0.1")
+			_, guest := w.plug(t, w.prestart(t, "--dns-forward", "--binding", binding))
+			w.wait(t, w.start(t, "udhcpc", guest), "bound")
+			w.asks(t, guest, netip.MustParseAddr("169.254.75.1"))
+		})
+	}
+}
+
+// nameservers are those that the guest is told of, one of each family.
+func (w *world) nameservers(t *testing.T) []netip.Addr {
+	t.Helper()
+	var status struct {
+		Interfaces []struct {
+			DNS []netip.Addr `json:"dns"`
+		} `json:"interfaces"`
+	}
+	if err := json.Unmarshal([]byte(w.podwire(t, "status", "-o", "json")), &status); err != nil {
+		t.Fatal(err)
+	}
+	if len(status.Interfaces) != 1 || len(status.Interfaces[0].DNS) != 2 {
+		t.Fatalf("the guest is told of %+v", status)
+	}
+	return status.Interfaces[0].DNS
+}
+
+// asks has a guest ask a relay, which lets it reach nothing else.
+func (w *world) asks(t *testing.T, guest *pod.Space, server netip.Addr) {
+	asked := w.ask(guest, server.String())
 	hosts, err := asked.LookupHost(w.ctx, "small.pods.example")
 	if err != nil || !slices.Contains(hosts, "10.1.2.3") {
 		t.Errorf("over UDP: %v, %v", hosts, err)
@@ -67,32 +141,29 @@ func TestNameserverInThePodIsRelayed(t *testing.T) {
 	if err != nil || len(strings.Join(large, "")) != 16*250 {
 		t.Errorf("over TCP: %d octets, %v", len(strings.Join(large, "")), err)
 	}
-	w.startListener(t, 5353)
+	port := w.startListener(t)
 	short, cancel := context.WithTimeout(w.ctx, time.Second) // nobody answers there
 	defer cancel()
-	if _, err := guest.Dial(short, "tcp", "169.254.75.1:5353"); err == nil {
-		t.Error("the guest reaches another port of the pod")
+	if _, err := guest.Dial(short, "tcp", netip.AddrPortFrom(server, port).String()); err == nil {
+		t.Errorf("the guest reaches port %d of the pod", port)
 	}
-	status := w.podwire(t, "status")
-	if !strings.Contains(status, "dns-tcp") || !strings.Contains(status, resolver) {
-		t.Errorf("status does not tell of the relay:\n%s", status)
-	}
-	w.reachesOutside(t, guest)
 }
 
 // startListener has something listen in the pod, on all addresses.
-func (w *world) startListener(t *testing.T, port int) {
+func (w *world) startListener(t *testing.T) (port uint16) {
 	t.Helper()
 	err := w.vm.Do(func() error {
-		listener, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		listener, err := net.Listen("tcp", ":0")
 		if err == nil {
 			t.Cleanup(func() { listener.Close() })
+			port = listener.Addr().(*net.TCPAddr).AddrPort().Port()
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return port
 }
 
 // reachesOutside: what podwire answers itself does not take the rest away.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,11 +27,34 @@ const (
 
 // world is a node with a pod for the VM and another pod on the same network.
 type world struct {
-	ctx   context.Context
-	dir   checkout.Dir
-	node  *pod.Node
-	vm    *pod.Pod
-	other *pod.Pod
+	ctx     context.Context
+	dir     checkout.Dir
+	binding pod.Binding
+	node    *pod.Node
+	vm      *pod.Pod
+	other   *pod.Pod
+}
+
+// onEach runs a test with each binding, as a subtest.
+func onEach(t *testing.T, test func(t *testing.T, b pod.Binding)) {
+	t.Helper()
+	for _, b := range pod.Bindings {
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			test(t, b)
+		})
+	}
+}
+
+// onEachShape runs a test with each binding in each shape of pod network.
+func onEachShape(t *testing.T, test func(t *testing.T, b pod.Binding, shape string)) {
+	t.Helper()
+	for shape := range shapes {
+		t.Run(shape, func(t *testing.T) {
+			t.Parallel()
+			onEach(t, func(t *testing.T, b pod.Binding) { test(t, b, shape) })
+		})
+	}
 }
 
 // shape makes a pod on a node, given its name and a number that no other has.
@@ -51,7 +73,8 @@ var shapes = map[string]shape{
 	},
 }
 
-// newWorld makes the world, and has the test end within the given time.
+// newWorld makes the world, whose binding is bridge, and has the test end within the given
+// time.
 func newWorld(t *testing.T, name string, limit time.Duration) *world {
 	t.Helper()
 	return newWorldOf(t, shapes[name], resolvConf, limit)
@@ -59,7 +82,7 @@ func newWorld(t *testing.T, name string, limit time.Duration) *world {
 
 func newWorldOf(t *testing.T, newPod shape, resolvConf string, limit time.Duration) *world {
 	t.Helper()
-	w := &world{}
+	w := &world{binding: pod.Bridge}
 	var err error
 	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
 	if w.vm, err = newPod(w.ctx, w.node, "vm-0", 10); err != nil {
@@ -72,6 +95,22 @@ func newWorldOf(t *testing.T, newPod shape, resolvConf string, limit time.Durati
 		t.Fatal(err)
 	}
 	return w
+}
+
+// with has podwire use a binding.
+func (w *world) with(b pod.Binding) *world {
+	w.binding = b
+	w.vm.Bind(b)
+	return w
+}
+
+// guestAddr and guestGateway are the guest's of IPv4, and guestAddr6 is its address of
+// IPv6, in a pod with one of each.
+func (w *world) guestAddr() netip.Addr    { return w.binding.Guest(w.vm.Addr).Addr() }
+func (w *world) guestGateway() netip.Addr { return w.binding.Gateway(w.vm.Gateway) }
+func (w *world) guestAddr6() netip.Addr {
+	own := addr6(w.vm)
+	return w.binding.Guest(netip.PrefixFrom(own, own.BitLen())).Addr()
 }
 
 // afresh gives the clean-up of a test a context: the test's own has ended.
@@ -89,16 +128,6 @@ func (w *world) reachable() []netip.Addr {
 		addrs = append(addrs, w.vm.Gateway)
 	}
 	return addrs
-}
-
-// dump returns all there is of the VM pod's network.
-func (w *world) dump(t *testing.T) []string {
-	t.Helper()
-	text, err := w.vm.Dump(w.ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(text, "\n")
 }
 
 // podwire runs podwire in the VM's pod and returns what it printed.
@@ -138,11 +167,7 @@ func (w *world) prestart(t *testing.T, args ...string) wired {
 func (w *world) prestartAll(t *testing.T, args ...string) []wired {
 	t.Helper()
 	before := w.settled(t)
-	var result struct{ Interfaces []wired }
-	out := w.podwire(t, append([]string{"prestart", "-o", "json"}, args...)...)
-	if err := json.Unmarshal([]byte(out), &result); err != nil {
-		t.Fatalf("podwire prestart printed %q: %v", out, err)
-	}
+	all := w.wire(t, args...)
 	t.Cleanup(func() {
 		w.afresh(t)
 		w.podwire(t, "teardown")
@@ -150,6 +175,17 @@ func (w *world) prestartAll(t *testing.T, args ...string) []wired {
 			t.Errorf("the pod's network after teardown (-before +after):\n%s", diff)
 		}
 	})
+	return all
+}
+
+// wire is prestartAll without the end.
+func (w *world) wire(t *testing.T, args ...string) []wired {
+	t.Helper()
+	var result struct{ Interfaces []wired }
+	out := w.podwire(t, append([]string{"prestart", "-o", "json"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &result); err != nil {
+		t.Fatalf("podwire prestart printed %q: %v", out, err)
+	}
 	return result.Interfaces
 }
 

@@ -26,7 +26,8 @@ func ipv4ByIPv6(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod
 // TestGatewayWithAnotherMACIsFollowed changes a gateway under a running guest, which
 // knows it by an address that podwire made up for it. A gateway that says so is followed
 // at once; of one that does not, a host asks when it has not heard of it for a while
-// (RFC 4861 §7.3), and goes on five seconds later.
+// (RFC 4861 §7.3), and goes on five seconds later. Where the guest is behind the pod, that
+// is the host.
 func TestGatewayWithAnotherMACIsFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
 		pods      shape
@@ -41,52 +42,96 @@ func TestGatewayWithAnotherMACIsFollowed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, test.pods, resolvConf6, time.Minute)
-			_, guest := w.plug(t, w.prestart(t))
-			if test.far.Is6() {
-				w.bind6(t, guest, "nic0")
-				w.hasDefault6(t, guest, 1)
-			} else {
-				w.wait(t, w.start(t, "udhcpc", guest), "bound")
-			}
-			w.reaches(t, guest, test.far)
-			gateway, was := w.hop(t, guest, test.far)
-			if mac, err := w.node.MAC("cni0"); err != nil || mac != was {
-				t.Fatalf("the guest sends to %s, and the gateway's MAC is %s, %v", was, mac, err)
-			}
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, test.pods, resolvConf6, time.Minute).with(b)
+				_, guest := w.plug(t, w.prestart(t))
+				if test.far.Is6() {
+					w.bind6(t, guest, "nic0")
+					w.hasDefault6(t, guest, 1)
+				} else {
+					w.wait(t, w.start(t, "udhcpc", guest), "bound")
+				}
+				w.reaches(t, guest, test.far)
+				host, link, moved := guest, "nic0", uint64(1)
+				if b.Behind() {
+					host, link, moved = w.vm.Space, "eth0", 0
+				}
+				gateway, was := w.hop(t, host, link, test.far)
+				if mac, err := w.node.MAC("cni0"); err != nil || mac != was {
+					t.Fatalf("it sends to %s, and the gateway's MAC is %s, %v", was, mac, err)
+				}
 
-			const is = "02:00:00:00:00:77"
-			err := errors.Join(
-				guest.IP(w.ctx, "neighbour change %s lladdr %s dev nic0 nud stale", gateway, was),
-				w.node.Sysctl("net/ipv6/conf/cni0/ndisc_notify", test.announces),
-				w.node.IP(w.ctx, "link set cni0 address %s", is),
-			)
-			if err != nil {
-				t.Fatal(err)
-			}
-			changed := time.Now()
-			w.reaches(t, guest, test.far)
-			after := time.Since(changed).Round(time.Millisecond)
-			t.Logf("the guest reached the outside again after %s", after)
-			if after > test.within {
-				t.Errorf("that is more than %s", test.within)
-			}
-			if now, mac := w.hop(t, guest, test.far); now != gateway || mac != is {
-				t.Errorf("the guest sends to %s at %s, want %s at %s", now, mac, gateway, is)
-			}
-			if counts := w.status(t)[0].Counts; counts["gateway-moved"] != 1 {
-				t.Errorf("podwire status counts %v, want one gateway-moved", counts)
-			}
+				const is = "02:00:00:00:00:77"
+				err := errors.Join(
+					host.IP(w.ctx, "neighbour change %s lladdr %s dev %s nud stale", gateway, was, link),
+					w.node.Sysctl("net/ipv6/conf/cni0/ndisc_notify", test.announces),
+					w.node.IP(w.ctx, "link set cni0 address %s", is),
+				)
+				if err != nil {
+					t.Fatal(err)
+				}
+				changed := time.Now()
+				w.reaches(t, guest, test.far)
+				after := time.Since(changed).Round(time.Millisecond)
+				t.Logf("the guest reached the outside again after %s", after)
+				if after > test.within {
+					t.Errorf("that is more than %s", test.within)
+				}
+				if now, mac := w.hop(t, host, link, test.far); now != gateway || mac != is {
+					t.Errorf("it sends to %s at %s, want %s at %s", now, mac, gateway, is)
+				}
+				if counts := w.status(t)[0].Counts; counts["gateway-moved"] != moved {
+					t.Errorf("podwire status counts %v, want gateway-moved %d times", counts, moved)
+				}
+			})
 		})
 	}
 }
 
-// hop returns the gateway by which a guest sends to an address, and its MAC.
-func (w *world) hop(t *testing.T, guest *pod.Space, to netip.Addr) (gateway, mac string) {
+// hop returns the gateway by which a host sends to an address, and its MAC.
+func (w *world) hop(t *testing.T, host *pod.Space, link string, to netip.Addr) (gateway, mac string) {
 	t.Helper()
-	_, after, _ := strings.Cut(w.output(t, guest, "ip route get "+to.String()), " via ")
-	gateway, _, _ = strings.Cut(after, " ")
-	_, after, _ = strings.Cut(w.output(t, guest, "ip neighbour show dev nic0 to "+gateway), " lladdr ")
+	_, after, _ := strings.Cut(w.output(t, host, "ip route get "+to.String()), " via ")
+	gateway, _, _ = strings.Cut(strings.TrimPrefix(after, "inet6 "), " ")
+	_, after, _ = strings.Cut(w.output(t, host, "ip neighbour show dev "+link+" to "+gateway), " lladdr ")
 	mac, _, _ = strings.Cut(after, " ")
 	return gateway, mac
+}
+
+// bareBridge makes pods of both families, whose IPv6 network is nobody's by itself.
+func bareBridge(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
+	p, err := n.NewPod(ctx, name, pod.BridgeNetwork(subnet, podMTU).And(subnet6).With("isDefaultGateway", false))
+	if err != nil {
+		return nil, err
+	}
+	return p, p.IP(ctx, "route add default via %s dev eth0", p.Gateway)
+}
+
+// TestAdvertisedRouterIsKept has a pod that knows its IPv6 router by advertisements alone:
+// its guest reaches what is behind that, and so does the pod afterwards. A kernel that
+// begins to forward forgets such routers, unless it is told not to.
+func TestAdvertisedRouterIsKept(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, bareBridge, resolvConf6, time.Minute).with(b)
+		daemon(t, w.node.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
+			"--port=0", "--leasefile-ro", "--interface=cni0", "--enable-ra", "--dhcp-range=fd00:10:244:1::f00,fd00:10:244:1::fff")
+		w.hasDefault6(t, w.vm.Space, 1)
+		w.reaches(t, w.vm.Space, pod.Outside6)
+
+		t.Run("guest", func(t *testing.T) { // whose tap is let go of at the end
+			_, guest := w.plug(t, w.wire(t)[0])
+			w.bind6(t, guest, "nic0")
+			w.hasDefault6(t, guest, 1)
+			w.reaches(t, guest, pod.Outside6)
+			if b.Behind() {
+				w.hasDefault6(t, w.vm.Space, 1)
+				w.reaches(t, w.vm.Space, pod.Outside6)
+			}
+		})
+
+		w.podwire(t, "teardown")
+		w.hasDefault6(t, w.vm.Space, 1)
+		w.reaches(t, w.vm.Space, pod.Outside6)
+	})
 }

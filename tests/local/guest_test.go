@@ -130,17 +130,28 @@ func (w *world) run(t *testing.T, m *machine, command string) string {
 
 // TestGuestHasThePodsNetwork is podwire's main job.
 func TestGuestHasThePodsNetwork(t *testing.T) {
-	for shape := range shapes {
-		t.Run(shape, func(t *testing.T) {
+	for _, each := range []struct {
+		shape   string
+		binding pod.Binding
+	}{
+		{"bridge", pod.Bridge},
+		{"ptp", pod.Bridge},
+		{"calico", pod.Bridge},
+		{"ptp", pod.TC},
+		{"calico", pod.TC},
+		{"bridge", pod.Masquerade},
+		{"calico", pod.Masquerade},
+	} {
+		t.Run(each.shape+"/"+string(each.binding), func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, shape, bootTime)
+			w := newWorld(t, each.shape, bootTime).with(each.binding)
 			m := w.boot(t)
 			lease, err := m.Bound(w.ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := guest.Lease{
-				"ip": w.vm.Addr.Addr().String(), "mtu": "1450", "hostname": "vm-0", "dns": "10.96.0.10",
+				"ip": w.guestAddr().String(), "mtu": "1450", "hostname": "vm-0", "dns": "10.96.0.10",
 				"search": "default.svc.cluster.local,svc.cluster.local,cluster.local",
 			}
 			got := guest.Lease{}
@@ -164,17 +175,19 @@ func TestGuestHasThePodsNetwork(t *testing.T) {
 // TestGuestIsReachedAtThePodsAddress has another pod fetch a page from the guest.
 func TestGuestIsReachedAtThePodsAddress(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", bootTime)
-	m := w.boot(t, "podwire.listen=80")
-	for _, from := range []*pod.Space{w.other.Space, w.node.OutsideHost()} {
-		page, err := w.fetch(from, "http://"+w.vm.Addr.Addr().String()+"/")
-		if err != nil {
-			t.Error(err)
-		} else if strings.TrimSpace(page) != "vm-0" {
-			t.Errorf("%s fetched %q", from.Name(), page)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", bootTime).with(b)
+		m := w.boot(t, "podwire.listen=80")
+		for _, from := range []*pod.Space{w.other.Space, w.node.OutsideHost()} {
+			page, err := w.fetch(from, "http://"+w.vm.Addr.Addr().String()+"/")
+			if err != nil {
+				t.Error(err)
+			} else if strings.TrimSpace(page) != "vm-0" {
+				t.Errorf("%s fetched %q", from.Name(), page)
+			}
 		}
-	}
-	w.terminate(t, m)
+		w.terminate(t, m)
+	})
 }
 
 // fetch gets a page from inside of a space.
@@ -196,29 +209,33 @@ func (w *world) fetch(from *pod.Space, url string) (string, error) {
 // TestGuestEndsByItself powers off from inside.
 func TestGuestEndsByItself(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", bootTime)
-	m := w.boot(t, "podwire.finally=poweroff")
-	if code := w.exit(t, m); code != 0 {
-		t.Errorf("podwire-launcher ended with %d after the guest powered off", code)
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", bootTime).with(b)
+		m := w.boot(t, "podwire.finally=poweroff")
+		if code := w.exit(t, m); code != 0 {
+			t.Errorf("podwire-launcher ended with %d after the guest powered off", code)
+		}
+	})
 }
 
 // TestDomainThatCannotStart leaves the pod as it was, and says why.
 func TestDomainThatCannotStart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", bootTime)
-	if err := w.vm.PrepareLibvirt(); err != nil {
-		t.Fatal(err)
-	}
-	xml, err := guest.Domain{Name: "vm-0", Image: guest.Image{Kernel: "/nonexistent/vmlinuz", Initrd: "/nonexistent/initrd"}, Accel: "tcg"}.XML()
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := w.launch(t, strings.Replace(xml, "<source mode='connect' path=''/>", "<source mode='bind' path='/run/test/nobody'/>", 1))
-	if code := w.exit(t, m); code != 1 {
-		t.Errorf("podwire-launcher ended with %d, want 1", code)
-	}
-	if !strings.Contains(m.log.String(), "/nonexistent/vmlinuz") {
-		t.Errorf("podwire-launcher does not say what is missing:\n%s", m.log.String())
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", bootTime).with(b)
+		if err := w.vm.PrepareLibvirt(); err != nil {
+			t.Fatal(err)
+		}
+		xml, err := guest.Domain{Name: "vm-0", Image: guest.Image{Kernel: "/nonexistent/vmlinuz", Initrd: "/nonexistent/initrd"}, Accel: "tcg"}.XML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := w.launch(t, strings.Replace(xml, "<source mode='connect' path=''/>", "<source mode='bind' path='/run/test/nobody'/>", 1))
+		if code := w.exit(t, m); code != 1 {
+			t.Errorf("podwire-launcher ended with %d, want 1", code)
+		}
+		if !strings.Contains(m.log.String(), "/nonexistent/vmlinuz") {
+			t.Errorf("podwire-launcher does not say what is missing:\n%s", m.log.String())
+		}
+	})
 }

@@ -59,150 +59,164 @@ func (w *world) flap(t *testing.T, space *pod.Space, link string) {
 // pod's L2, which a third host there listens to.
 func TestPodNetworkNeverHearsTheGuestsIPv6(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-	third, err := dualBridge(w.ctx, w.node, "third-0", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	thirdMAC, err := third.MAC("eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := w.prestart(t)
-	tap, guest := w.plug(t, to)
-	router := w.hasDefault6(t, guest, 1)[0]
-
-	log := w.routerOnPodNetwork(t)
-	w.eventually(t, "is given an address by the other router", func() string {
-		return without(w.output(t, third.Space, "ip -6 address show dev eth0"), "fd00:bad:")
-	})
-	w.bind6(t, third.Space, "eth0")
-
-	asked := tap.Sent()["RS"]
-	w.flap(t, guest, "nic0")
-	w.eventually(t, "solicits again", func() string {
-		if n := tap.Sent()["RS"]; n <= asked {
-			return fmt.Sprintf("%d RS", n)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+		third, err := dualBridge(w.ctx, w.node, "third-0", 0)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return ""
-	})
-	w.bind6(t, guest, "nic0")
-	if routers := w.hasDefault6(t, guest, 1); routers[0] != router {
-		t.Errorf("the guest's router is %v, and was %s", routers, router)
-	}
-	w.reaches(t, guest, pod.Outside6)
-	for name, space := range map[string]*pod.Space{"the guest": guest, "the pod": w.vm.Space} {
-		if out := w.output(t, space, "ip -6 address show"); strings.Contains(out, "fd00:bad:") {
-			t.Errorf("%s has an address of the other router's prefix:\n%s", name, out)
+		thirdMAC, err := third.MAC("eth0")
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	// Nor while nobody answers it.
-	w.killServer(t)
-	asked = tap.Sent()["RS"]
-	w.flap(t, guest, "nic0")
-	w.linkLocal(t, guest, "nic0")
-	c, err := client.Udhcpc6(guest, w.dir, "nic0", "-n", "-t", "2")
-	if event := w.wait(t, running(t, c, err), "leasefail", "bound"); event.Reason != "leasefail" || tap.Sent()["RS"] == asked {
-		t.Errorf("without a server: %s %s, %v", event.Reason, event.Told["ipv6"], tap.Sent())
-	}
-	if routers := w.defaults6(t, guest); len(routers) != 0 {
-		t.Errorf("without a server the guest's routers are %v", routers)
-	}
-	if !strings.Contains(log(), thirdMAC) {
-		t.Errorf("the router on the pod's network did not even hear the third host:\n%s", log())
-	}
-	if strings.Contains(log(), to.MAC) {
-		t.Errorf("the router on the pod's network heard the guest:\n%s", log())
-	}
+		if b.Keeps() {
+			// Its own kernel asks for routers as well, and has the guest's MAC.
+			if err := w.vm.Sysctl("net/ipv6/conf/eth0/router_solicitations", "0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		to := w.prestart(t)
+		tap, guest := w.plug(t, to)
+		router := w.hasDefault6(t, guest, 1)[0]
+
+		log := w.routerOnPodNetwork(t)
+		w.eventually(t, "is given an address by the other router", func() string {
+			return without(w.output(t, third.Space, "ip -6 address show dev eth0"), "fd00:bad:")
+		})
+		w.bind6(t, third.Space, "eth0")
+
+		asked := tap.Sent()["RS"]
+		w.flap(t, guest, "nic0")
+		w.eventually(t, "solicits again", func() string {
+			if n := tap.Sent()["RS"]; n <= asked {
+				return fmt.Sprintf("%d RS", n)
+			}
+			return ""
+		})
+		w.bind6(t, guest, "nic0")
+		if routers := w.hasDefault6(t, guest, 1); routers[0] != router {
+			t.Errorf("the guest's router is %v, and was %s", routers, router)
+		}
+		w.reaches(t, guest, pod.Outside6)
+		for name, space := range map[string]*pod.Space{"the guest": guest, "the pod": w.vm.Space} {
+			if out := w.output(t, space, "ip -6 address show"); strings.Contains(out, "fd00:bad:") {
+				t.Errorf("%s has an address of the other router's prefix:\n%s", name, out)
+			}
+		}
+		// Nor while nobody answers it.
+		w.killServer(t)
+		asked = tap.Sent()["RS"]
+		w.flap(t, guest, "nic0")
+		w.linkLocal(t, guest, "nic0")
+		c, err := client.Udhcpc6(guest, w.dir, "nic0", "-n", "-t", "2")
+		if event := w.wait(t, running(t, c, err), "leasefail", "bound"); event.Reason != "leasefail" || tap.Sent()["RS"] == asked {
+			t.Errorf("without a server: %s %s, %v", event.Reason, event.Told["ipv6"], tap.Sent())
+		}
+		if routers := w.defaults6(t, guest); len(routers) != 0 {
+			t.Errorf("without a server the guest's routers are %v", routers)
+		}
+		if !strings.Contains(log(), thirdMAC) {
+			t.Errorf("the router on the pod's network did not even hear the third host:\n%s", log())
+		}
+		if strings.Contains(log(), to.MAC) {
+			t.Errorf("the router on the pod's network heard the guest:\n%s", log())
+		}
+	})
 }
 
 // TestPodNetworkNeverGetsAdvertisements asks for routers and for a lease of DHCPv6 from
 // another host of the L2, while podwire advertises to its guest.
 func TestPodNetworkNeverGetsAdvertisements(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-	tap, guest := w.plug(t, w.prestart(t))
-	w.hasDefault6(t, guest, 1)
-	w.bind6(t, guest, "nic0")
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+		tap, guest := w.plug(t, w.prestart(t))
+		w.hasDefault6(t, guest, 1)
+		w.bind6(t, guest, "nic0")
 
-	const sent, got = "Icmp6OutRouterSolicits", "Icmp6InRouterAdvertisements"
-	asked, told := w.counter6(t, w.other.Space, "eth0", sent), tap.Counts6()["RA"]
-	w.flap(t, w.other.Space, "eth0")
-	w.linkLocal(t, w.other.Space, "eth0")
-	c, err := client.Udhcpc6(w.other.Space, w.dir, "eth0", "-n", "-t", "2")
-	event := w.wait(t, running(t, c, err), "leasefail", "bound")
-	if event.Reason != "leasefail" {
-		t.Errorf("another host was given %s", event.Told["ipv6"])
-	}
-	w.eventually(t, "solicits routers", func() string {
-		if n := w.counter6(t, w.other.Space, "eth0", sent); n <= asked {
-			return fmt.Sprintf("%d solicitations", n)
+		const sent, got = "Icmp6OutRouterSolicits", "Icmp6InRouterAdvertisements"
+		asked, told := w.counter6(t, w.other.Space, "eth0", sent), tap.Counts6()["RA"]
+		w.flap(t, w.other.Space, "eth0")
+		w.linkLocal(t, w.other.Space, "eth0")
+		c, err := client.Udhcpc6(w.other.Space, w.dir, "eth0", "-n", "-t", "2")
+		event := w.wait(t, running(t, c, err), "leasefail", "bound")
+		if event.Reason != "leasefail" {
+			t.Errorf("another host was given %s", event.Told["ipv6"])
 		}
-		return ""
-	})
-	// A change of the lease has podwire speak to all of its guests at once.
-	w.podwire(t, "setup", "--dns", "fd00:10:96::b")
-	w.eventually(t, "is told of the change", func() string {
-		if n := tap.Counts6()["RA"]; n <= told {
-			return fmt.Sprintf("%d RA", n)
+		w.eventually(t, "solicits routers", func() string {
+			if n := w.counter6(t, w.other.Space, "eth0", sent); n <= asked {
+				return fmt.Sprintf("%d solicitations", n)
+			}
+			return ""
+		})
+		// A change of the lease has podwire speak to all of its guests at once.
+		w.podwire(t, "setup", "--dns", "fd00:10:96::b")
+		w.eventually(t, "is told of the change", func() string {
+			if n := tap.Counts6()["RA"]; n <= told {
+				return fmt.Sprintf("%d RA", n)
+			}
+			return ""
+		})
+		if n := w.counter6(t, w.other.Space, "eth0", got); n != 0 {
+			t.Errorf("another host heard %d router advertisements", n)
 		}
-		return ""
 	})
-	if n := w.counter6(t, w.other.Space, "eth0", got); n != 0 {
-		t.Errorf("another host heard %d router advertisements", n)
-	}
 }
 
 // TestIPv6OnlyPodHasNoIPv4 has a guest ask for an IPv4 address that its pod has not
 // got, while somebody on the pod's L2 would give it one.
 func TestIPv6OnlyPodHasNoIPv4(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, ipv6Bridge, "nameserver fd00:10:96::a\n", time.Minute)
-	to := w.prestart(t)
-	tap, guest := w.plug(t, to)
-	if err := w.other.IP(w.ctx, "address add 10.244.1.9/24 dev eth0"); err != nil {
-		t.Fatal(err)
-	}
-	log := w.serverOnPodNetwork(t)
-	c, err := client.Udhcpc(guest, w.dir, "nic0", "-n", "-t", "2")
-	event := w.wait(t, running(t, c, err), "leasefail", "bound")
-	if event.Reason != "leasefail" || tap.Counts()["OFFER"] != 0 {
-		t.Errorf("a guest of a pod without IPv4 was given %s by %s", event.Told["ip"], event.Told["serverid"])
-	}
-	if strings.Contains(log(), to.MAC) {
-		t.Errorf("the server on the pod's network heard the guest:\n%s", log())
-	}
-	w.bind6(t, guest, "nic0")
-	w.hasDefault6(t, guest, 1)
-	w.reaches(t, guest, addr6(w.other), pod.Outside6)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, ipv6Bridge, "nameserver fd00:10:96::a\n", time.Minute).with(b)
+		to := w.prestart(t)
+		tap, guest := w.plug(t, to)
+		if err := w.other.IP(w.ctx, "address add 10.244.1.9/24 dev eth0"); err != nil {
+			t.Fatal(err)
+		}
+		log := w.serverOnPodNetwork(t)
+		c, err := client.Udhcpc(guest, w.dir, "nic0", "-n", "-t", "2")
+		event := w.wait(t, running(t, c, err), "leasefail", "bound")
+		if event.Reason != "leasefail" || tap.Counts()["OFFER"] != 0 {
+			t.Errorf("a guest of a pod without IPv4 was given %s by %s", event.Told["ip"], event.Told["serverid"])
+		}
+		if strings.Contains(log(), to.MAC) {
+			t.Errorf("the server on the pod's network heard the guest:\n%s", log())
+		}
+		w.bind6(t, guest, "nic0")
+		w.hasDefault6(t, guest, 1)
+		w.reaches(t, guest, addr6(w.other), pod.Outside6)
+	})
 }
 
 // TestDuplicateAddressDetectionSucceeds has a node that answers for every address.
 func TestDuplicateAddressDetectionSucceeds(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualCilium, resolvConf6, time.Minute)
-	tap, guest := w.plug(t, w.prestart(t))
-	w.bind6(t, guest, "nic0")
-	w.eventually(t, "is done with its addresses", func() string {
-		out := w.output(t, guest, "ip -6 address show dev nic0 -tentative")
-		return without(out, " "+addr6(w.vm).String()+"/")
-	})
-	if out := w.output(t, guest, "ip -6 address show dev nic0"); strings.Contains(out, "dadfailed") {
-		t.Errorf("an address of the guest was taken for a duplicate:\n%s", out)
-	}
-	if tap.Sent()["NS"] < 2 {
-		t.Errorf("the guest did not look for duplicates: it sent %v", tap.Sent())
-	}
-	w.reaches(t, guest, addr6(w.other), pod.Outside6)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualCilium, resolvConf6, time.Minute).with(b)
+		tap, guest := w.plug(t, w.prestart(t))
+		w.bind6(t, guest, "nic0")
+		w.eventually(t, "is done with its addresses", func() string {
+			out := w.output(t, guest, "ip -6 address show dev nic0 -tentative")
+			return without(out, " "+w.guestAddr6().String()+"/")
+		})
+		if out := w.output(t, guest, "ip -6 address show dev nic0"); strings.Contains(out, "dadfailed") {
+			t.Errorf("an address of the guest was taken for a duplicate:\n%s", out)
+		}
+		if tap.Sent()["NS"] < 2 {
+			t.Errorf("the guest did not look for duplicates: it sent %v", tap.Sent())
+		}
+		w.reaches(t, guest, addr6(w.other), pod.Outside6)
 
-	// Another pod's, which nobody shields, is.
-	if err := w.other.Sysctl("net/ipv6/conf/eth0/accept_dad", "1"); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.other.IP(w.ctx, "address add fd00:10:244:1::77/128 dev eth0"); err != nil {
-		t.Fatal(err)
-	}
-	w.eventually(t, "is a duplicate", func() string {
-		return without(w.output(t, w.other.Space, "ip -6 address show dev eth0"), "dadfailed")
+		// Another pod's, which nobody shields, is.
+		if err := w.other.Sysctl("net/ipv6/conf/eth0/accept_dad", "1"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.other.IP(w.ctx, "address add fd00:10:244:1::77/128 dev eth0"); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually(t, "is a duplicate", func() string {
+			return without(w.output(t, w.other.Space, "ip -6 address show dev eth0"), "dadfailed")
+		})
 	})
 }

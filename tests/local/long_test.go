@@ -20,7 +20,7 @@ const (
 )
 
 // wireLarge makes a pod with all those routes and domains.
-func wireLarge(t *testing.T) (w *world, routes, domains []string, to wired) {
+func wireLarge(t *testing.T, b pod.Binding) (w *world, routes, domains []string, to wired) {
 	t.Helper()
 	w = newWorld(t, "bridge", 30*time.Second)
 	large, err := w.node.NewPod(w.ctx, "large-0", pod.BridgeNetwork(subnet, jumbo))
@@ -28,6 +28,7 @@ func wireLarge(t *testing.T) (w *world, routes, domains []string, to wired) {
 		t.Fatal(err)
 	}
 	w.vm = large
+	w.with(b)
 	for i := range manyRoutes {
 		routes = append(routes, fmt.Sprintf("172.20.%d.0/24", i))
 		if err := w.vm.IP(w.ctx, "route add %s via %s", routes[i], w.vm.Gateway); err != nil {
@@ -47,7 +48,17 @@ func wireLarge(t *testing.T) (w *world, routes, domains []string, to wired) {
 // room (RFC 3396).
 func TestLongOptionsArrive(t *testing.T) {
 	t.Parallel()
-	w, routes, domains, to := wireLarge(t)
+	for _, b := range []pod.Binding{pod.Bridge, pod.TC} { // behind its pod a guest has one route
+		t.Run(string(b), func(t *testing.T) {
+			t.Parallel()
+			longOptionsArrive(t, b)
+		})
+	}
+}
+
+func longOptionsArrive(t *testing.T, b pod.Binding) {
+	t.Helper()
+	w, routes, domains, to := wireLarge(t, b)
 	tap, guest := w.plug(t, to)
 	told, err := client.Networkd(w.ctx, guest, "nic0")
 	if err != nil {
@@ -74,42 +85,46 @@ func TestLongOptionsArrive(t *testing.T) {
 // octets.
 func TestLongSearchListArrives(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "bridge", 30*time.Second)
-	var domains []string
-	for i := range manyDomains {
-		domains = append(domains, fmt.Sprintf("team-%d.svc.cluster-%d.example.", i, i))
-	}
-	if err := w.vm.SetResolvConf("nameserver 10.96.0.10\nsearch " + strings.Join(domains, " ") + "\n"); err != nil {
-		t.Fatal(err)
-	}
-	_, guest := w.plug(t, w.prestart(t))
-	c, err := client.Dhclient(guest, w.dir, "nic0", "", "send dhcp-max-message-size 1450;\n")
-	event := w.wait(t, running(t, c, err), "BOUND")
-	if got := strings.Fields(event.Told["new_domain_search"]); !slices.Equal(got, domains) {
-		t.Errorf("search = %q, want %q", got, domains)
-	}
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorld(t, "bridge", 30*time.Second).with(b)
+		var domains []string
+		for i := range manyDomains {
+			domains = append(domains, fmt.Sprintf("team-%d.svc.cluster-%d.example.", i, i))
+		}
+		if err := w.vm.SetResolvConf("nameserver 10.96.0.10\nsearch " + strings.Join(domains, " ") + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		_, guest := w.plug(t, w.prestart(t))
+		c, err := client.Dhclient(guest, w.dir, "nic0", "", "send dhcp-max-message-size 1450;\n")
+		event := w.wait(t, running(t, c, err), "BOUND")
+		if got := strings.Fields(event.Told["new_domain_search"]); !slices.Equal(got, domains) {
+			t.Errorf("search = %q, want %q", got, domains)
+		}
+	})
 }
 
 // TestASmallClientStillGetsALease: udhcpc takes messages of 576 octets.
 func TestASmallClientStillGetsALease(t *testing.T) {
 	t.Parallel()
-	w, _, _, to := wireLarge(t)
-	tap, guest := w.plug(t, to)
-	event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
-	for key, want := range map[string]string{
-		"ip": w.vm.Addr.Addr().String(), "router": w.vm.Gateway.String(), "dns": "10.96.0.10", "mtu": fmt.Sprint(jumbo),
-	} {
-		if event.Told[key] != want {
-			t.Errorf("%s = %q, want %q", key, event.Told[key], want)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w, _, _, to := wireLarge(t, b)
+		tap, guest := w.plug(t, to)
+		event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
+		for key, want := range map[string]string{
+			"ip": w.guestAddr().String(), "router": w.guestGateway().String(), "dns": "10.96.0.10", "mtu": fmt.Sprint(jumbo),
+		} {
+			if event.Told[key] != want {
+				t.Errorf("%s = %q, want %q", key, event.Told[key], want)
+			}
 		}
-	}
-	if !strings.Contains(event.Told["staticroutes"], "0.0.0.0/0 "+w.vm.Gateway.String()) {
-		t.Errorf("the default route was left out of %q", event.Told["staticroutes"])
-	}
-	wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
-	for _, target := range w.reachable() {
-		if err := guest.Ping(w.ctx, target); err != nil {
-			t.Error(err)
+		if !strings.Contains(event.Told["staticroutes"], "0.0.0.0/0 "+w.guestGateway().String()) {
+			t.Errorf("the default route was left out of %q", event.Told["staticroutes"])
 		}
-	}
+		wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
+		for _, target := range w.reachable() {
+			if err := guest.Ping(w.ctx, target); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

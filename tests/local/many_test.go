@@ -3,6 +3,7 @@ package local
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,8 +25,9 @@ var (
 )
 
 // attachMore gives both pods a net1 of a second network, as Multus does, and a net2
-// with no address at all, a cable between the two. It returns the other pod's
-// addresses on net1.
+// with no address at all, a cable between the two; not where the guest is to be behind the
+// pod, which takes an address. It returns the other pod's addresses on net1, and on net2 if
+// that is there.
 func (w *world) attachMore(t *testing.T) []netip.Addr {
 	t.Helper()
 	network := pod.BridgeNetwork(second, podMTU).And(second6).
@@ -42,6 +44,9 @@ func (w *world) attachMore(t *testing.T) []netip.Addr {
 		}
 		p.Addrs = first
 	}
+	if w.binding.Behind() {
+		return there
+	}
 	err := errors.Join(
 		w.vm.Veth(w.ctx, "net2", w.other.Space, "net2"),
 		w.vm.IP(w.ctx, "link set net2 up"),
@@ -52,7 +57,12 @@ func (w *world) attachMore(t *testing.T) []netip.Addr {
 		t.Fatal(err)
 	}
 	w.linkLocal(t, w.vm.Space, "net2") // at rest
-	return there
+	return append(there, neighbor.Addr())
+}
+
+// onlyThere leaves out net2 where that is not.
+func (w *world) onlyThere(links []string) []string {
+	return slices.DeleteFunc(slices.Clone(links), func(link string) bool { return w.binding.Behind() && strings.HasSuffix(link, "net2") })
 }
 
 // networkStatus is what Multus writes of the pod, in another order than the pod's own.
@@ -79,36 +89,38 @@ func TestManyInterfacesAreManyNICs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, dualBridge, resolvConf6, time.Minute)
-			there := w.attachMore(t)
-			if err := w.vm.WriteFile("/run/podinfo/network-status", []byte(networkStatus), 0o644); err != nil {
-				t.Fatal(err)
-			}
-			all := w.prestartAll(t, test.args...)
-			var order []string
-			space := w.newGuest(t)
-			for _, to := range all {
-				order = append(order, to.Pod)
-				w.plugInto(t, to, space, to.Pod)
-			}
-			if diff := cmp.Diff(test.order, order); diff != "" {
-				t.Errorf("the interfaces (-want +got):\n%s", diff)
-			}
-			w.wantOneServer(t, test.names)
-			w.useAll(t, space)
-
-			for _, line := range []string{"ip route show default", "ip -6 route show default"} {
-				if out := w.output(t, space, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
-					t.Errorf("guest# %s\n%s", line, out)
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+				there := w.attachMore(t)
+				if err := w.vm.WriteFile("/run/podinfo/network-status", []byte(networkStatus), 0o644); err != nil {
+					t.Fatal(err)
 				}
-			}
-			targets := append(slices.Clone(there), neighbor.Addr(), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6)
-			w.reaches(t, space, targets...)
+				all := w.prestartAll(t, test.args...)
+				var order []string
+				space := w.newGuest(t)
+				for _, to := range all {
+					order = append(order, to.Pod)
+					w.plugInto(t, to, space, to.Pod)
+				}
+				if diff := cmp.Diff(w.onlyThere(test.order), order); diff != "" {
+					t.Errorf("the interfaces (-want +got):\n%s", diff)
+				}
+				w.wantOneServer(t, test.names)
+				w.useAll(t, space)
+
+				for _, line := range []string{"ip route show default", "ip -6 route show default"} {
+					if out := w.output(t, space, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
+						t.Errorf("guest# %s\n%s", line, out)
+					}
+				}
+				targets := append(slices.Clone(there), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6)
+				w.reaches(t, space, targets...)
+			})
 		})
 	}
 }
 
-// wantOneServer checks what podwire says of three interfaces.
+// wantOneServer checks what podwire says of the interfaces.
 func (w *world) wantOneServer(t *testing.T, names map[string]string) {
 	t.Helper()
 	pids := map[int]bool{}
@@ -122,6 +134,10 @@ func (w *world) wantOneServer(t *testing.T, names map[string]string) {
 			pids[each.PID] = true
 		}
 	}
+	names = maps.Clone(names)
+	if w.binding.Behind() {
+		delete(names, "net2")
+	}
 	if diff := cmp.Diff(names, got); diff != "" {
 		t.Errorf("the networks (-want +got):\n%s", diff)
 	}
@@ -131,7 +147,7 @@ func (w *world) wantOneServer(t *testing.T, names map[string]string) {
 }
 
 // useAll has a guest's clients configure the two links that are served, and gives the
-// third an address by hand.
+// third, if there is one, an address by hand.
 func (w *world) useAll(t *testing.T, space *pod.Space) {
 	t.Helper()
 	for _, link := range []string{"net1", "eth0"} {
@@ -142,6 +158,9 @@ func (w *world) useAll(t *testing.T, space *pod.Space) {
 		}
 		w.bind6(t, space, link)
 	}
+	if w.binding.Behind() {
+		return
+	}
 	if err := space.IP(w.ctx, "address add %s dev net2", guest2); err != nil {
 		t.Fatal(err)
 	}
@@ -150,33 +169,37 @@ func (w *world) useAll(t *testing.T, space *pod.Space) {
 // TestGuestHasAllInterfaces is a real guest with three NICs.
 func TestGuestHasAllInterfaces(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, bootTime)
-	there := w.attachMore(t)
-	m := w.bootWith(t, []string{"--all"})
-	var taps []string
-	for line := range strings.Lines(w.output(t, w.vm.Space, "virsh -c qemu:///system domiflist vm-0")) {
-		if words := strings.Fields(line); len(words) == 5 && strings.HasPrefix(words[0], "tap-") {
-			taps = append(taps, words[0])
-		}
-	}
-	if diff := cmp.Diff([]string{"tap-eth0", "tap-net1", "tap-net2"}, taps); diff != "" {
-		t.Errorf("libvirt's interfaces (-want +got):\n%s", diff)
-	}
-	for _, nic := range []string{"eth0", "eth1"} {
-		for _, lease := range []string{"lease", "lease6"} {
-			if _, err := m.WaitFor(w.ctx, fmt.Sprintf("^%s%s event=bound nic=%s ", guest.Prefix, lease, nic)); err != nil {
-				t.Error(err)
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, dualBridge, resolvConf6, bootTime).with(b)
+		there := w.attachMore(t)
+		m := w.bootWith(t, []string{"--all"})
+		var taps []string
+		for line := range strings.Lines(w.output(t, w.vm.Space, "virsh -c qemu:///system domiflist vm-0")) {
+			if words := strings.Fields(line); len(words) == 5 && strings.HasPrefix(words[0], "tap-") {
+				taps = append(taps, words[0])
 			}
 		}
-	}
-	for _, line := range []string{"ip route show default", "ip -6 route show default"} {
-		if out := w.run(t, m, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
-			t.Errorf("guest# %s\n%s", line, out)
+		if diff := cmp.Diff(w.onlyThere([]string{"tap-eth0", "tap-net1", "tap-net2"}), taps); diff != "" {
+			t.Errorf("libvirt's interfaces (-want +got):\n%s", diff)
 		}
-	}
-	w.run(t, m, "ip address add "+guest2.String()+" dev eth2")
-	for _, target := range append(there, neighbor.Addr(), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6) {
-		w.run(t, m, "try-ping "+target.String())
-	}
-	w.terminate(t, m)
+		for _, nic := range []string{"eth0", "eth1"} {
+			for _, lease := range []string{"lease", "lease6"} {
+				if _, err := m.WaitFor(w.ctx, fmt.Sprintf("^%s%s event=bound nic=%s ", guest.Prefix, lease, nic)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		for _, line := range []string{"ip route show default", "ip -6 route show default"} {
+			if out := w.run(t, m, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
+				t.Errorf("guest# %s\n%s", line, out)
+			}
+		}
+		if !b.Behind() {
+			w.run(t, m, "ip address add "+guest2.String()+" dev eth2")
+		}
+		for _, target := range append(there, w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6) {
+			w.run(t, m, "try-ping "+target.String())
+		}
+		w.terminate(t, m)
+	})
 }

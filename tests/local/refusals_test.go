@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 // TestSetupThatCannotWorkLeavesThePodUntouched has one thing missing each time.
@@ -44,35 +46,37 @@ func TestSetupThatCannotWorkLeavesThePodUntouched(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "bridge", 30*time.Second)
-			if test.spoil != nil {
-				if err := test.spoil(w); err != nil {
+			onEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorld(t, "bridge", 30*time.Second).with(b)
+				if test.spoil != nil {
+					if err := test.spoil(w); err != nil {
+						t.Fatal(err)
+					}
+				}
+				program, err := w.dir.Program("podwire")
+				if err != nil {
 					t.Fatal(err)
 				}
-			}
-			program, err := w.dir.Program("podwire")
-			if err != nil {
-				t.Fatal(err)
-			}
-			before := w.dump(t)
-			words := append(append(append([]string{}, test.as...), program, "setup"), test.args...)
-			var stderr strings.Builder
-			cmd := exec.CommandContext(w.ctx, words[0], words[1:]...)
-			cmd.Stderr = &stderr
-			err = w.vm.Start(cmd)
-			if err == nil {
-				err = cmd.Wait()
-			}
-			if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
-				t.Errorf("podwire setup ended with %v, want exit code 1", err)
-			}
-			lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-			if len(lines) != 1 || !strings.Contains(lines[0], test.mention) {
-				t.Errorf("podwire setup said %d lines, want one that mentions %s:\n%s", len(lines), test.mention, stderr.String())
-			}
-			if diff := cmp.Diff(before, w.dump(t)); diff != "" {
-				t.Errorf("the pod's network (-before +after):\n%s", diff)
-			}
+				before := w.settled(t)
+				words := append(append(append([]string{}, test.as...), program, "setup"), test.args...)
+				var stderr strings.Builder
+				cmd := exec.CommandContext(w.ctx, words[0], words[1:]...)
+				cmd.Stderr = &stderr
+				err = w.vm.Start(cmd)
+				if err == nil {
+					err = cmd.Wait()
+				}
+				if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+					t.Errorf("podwire setup ended with %v, want exit code 1", err)
+				}
+				lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
+				if len(lines) != 1 || !strings.Contains(lines[0], test.mention) {
+					t.Errorf("podwire setup said %d lines, want one that mentions %s:\n%s", len(lines), test.mention, stderr.String())
+				}
+				if diff := cmp.Diff(before, w.settled(t)); diff != "" {
+					t.Errorf("the pod's network (-before +after):\n%s", diff)
+				}
+			})
 		})
 	}
 }

@@ -31,8 +31,11 @@ func (w *world) client() starter {
 	return networkd
 }
 
-// nic is the guest's link.
-const nic = "nic0"
+// nic is the guest's link, and guestName is what the guest calls itself.
+const (
+	nic       = "nic0"
+	guestName = "guest"
+)
 
 // networkdConf is a guest's ordinary configuration: whatever the network offers.
 const networkdConf = `[Match]
@@ -50,7 +53,7 @@ UseHostname=no
 // guest plugs a host into the pod's tap, has its client configure it, and checks that it
 // has taken the pod's place.
 func (w *world) guest(to wired) (err error) {
-	guest, err := pod.NewSpace("guest", w.dir)
+	guest, err := pod.NewSpace(guestName, w.dir)
 	if err != nil {
 		return err
 	}
@@ -93,7 +96,7 @@ func startNetworkd(_ *world, guest *pod.Space) (stop func(), log func() string, 
 // clientTime is how long a client may take. It should need two seconds.
 const clientTime = 15 * time.Second
 
-// configured waits until a guest has all the pod's addresses, not tentative any more,
+// configured waits until a guest has all the addresses that it is to have, not tentative any more,
 // and a route to elsewhere for each.
 func (w *world) configured(guest *pod.Space) error {
 	ctx, cancel := context.WithTimeout(w.ctx, clientTime)
@@ -119,12 +122,13 @@ func (w *world) missing(guest *pod.Space) string {
 		return err.Error()
 	}
 	for _, own := range w.vm.Addrs {
+		its := w.binding.Guest(own).Addr()
 		has := false
 		for line := range strings.Lines(out) {
-			has = has || strings.Contains(line, " "+own.Addr().String()+"/") && !strings.Contains(line, "tentative")
+			has = has || strings.Contains(line, " "+its.String()+"/") && !strings.Contains(line, "tentative")
 		}
 		if !has {
-			return "address " + own.Addr().String()
+			return "address " + its.String()
 		}
 		if err := guest.IP(w.ctx, "route get %s", pod.OfFamily(own.Addr(), far4, far6)); err != nil {
 			return pod.OfFamily(own.Addr(), "IPv4", "IPv6") + " route"

@@ -28,18 +28,21 @@ type layout struct {
 	ifname  string                                 // of the pod's interface, if not eth0
 	mute    bool                                   // the gateway answers nothing
 
-	client  starter  // systemd-networkd, if none is given
-	refused string   // what podwire says when it refuses
-	warns   string   // what podwire warns of
-	guests  []family // in which a guest of libvirt's runs as well
+	alone       bool          // each family is tried alone with every binding
+	client      starter       // systemd-networkd, if none is given
+	refused     string        // what podwire says when it refuses
+	refusedBy   []pod.Binding // when
+	warns       string        // what podwire warns of where the guest has the pod's place
+	guests      []family      // in which a guest of libvirt's runs as well, on bridge
+	guestsOfAll bool          // also on the other bindings, in both families
 }
 
 // layouts are the lines of the table: those of CNI plugins first.
 var layouts = []layout{
-	{name: "bridge", pod: plugin(pod.BridgeNetwork), guests: []family{ipv6}},
-	{name: "ptp (kindnet)", pod: plugin(pod.PTPNetwork), guests: []family{dual}},
+	{name: "bridge", pod: plugin(pod.BridgeNetwork), alone: true, guests: []family{ipv6}},
+	{name: "ptp (kindnet)", pod: plugin(pod.PTPNetwork), alone: true, guests: []family{dual}, guestsOfAll: true},
 	{name: "flannel", prepare: addFlannel, pod: flannel},
-	{name: "Calico", pod: shaped(pod.Calico), guests: []family{dual}},
+	{name: "Calico", pod: shaped(pod.Calico), alone: true, guests: []family{dual}, guestsOfAll: true},
 	{name: "Cilium", pod: shaped(pod.Cilium), guests: []family{dual}},
 	{name: "Cilium, GKE: on-link default", pod: shaped(pod.CiliumOnLink)},
 	{
@@ -47,8 +50,14 @@ var layouts = []layout{
 		without: []family{dual}, reason: "its pods have addresses of one family",
 	},
 	{name: "OVN-Kubernetes", prepare: addSwitch, pod: shaped(pod.OVN), guests: []family{ipv4}},
-	{name: "macvlan", kind: "macvlan", pod: slave("macvlan"), refused: "macvlan"},
-	{name: "ipvlan", kind: "ipvlan", pod: slave("ipvlan"), refused: "ipvlan"},
+	{
+		name: "macvlan", kind: "macvlan", prepare: outsideRoutes, pod: slave("macvlan"),
+		refused: "macvlan", refusedBy: []pod.Binding{pod.Bridge},
+	},
+	{
+		name: "ipvlan", kind: "ipvlan", prepare: outsideRoutes, pod: slave("ipvlan"),
+		refused: "ipvlan", refusedBy: []pod.Binding{pod.Bridge, pod.TC},
+	},
 
 	{name: "gateway outside the prefix", pod: plugin(bare), odd: farGateway},
 	{
@@ -100,6 +109,17 @@ func shaped(shape pod.Shape) func(*world, string) (*pod.Pod, error) {
 // slave makes pods that share the node's link to the outside.
 func slave(kind string) func(*world, string) (*pod.Pod, error) {
 	return pluginOf(func(subnet netip.Prefix, _ int) pod.Network { return pod.SlaveNetwork(kind, "out0", subnet) }, 0)
+}
+
+// outsideRoutes has the host on the other end of that link be the pods' gateway: a node
+// does not hear those that share its link.
+func outsideRoutes(w *world) error {
+	w.router = w.node.OutsideHost()
+	var errs []error
+	for _, gateway := range w.only(subnet4.Addr().Next(), subnet6.Addr().Next()) {
+		errs = append(errs, w.router.IP(w.ctx, "address add %s/%d dev eth0", gateway, pod.OfFamily(gateway, subnet4, subnet6).Bits()))
+	}
+	return errors.Join(errs...)
 }
 
 func addSwitch(w *world) error { return w.node.AddOVNSwitch(w.ctx) }

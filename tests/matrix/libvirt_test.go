@@ -3,9 +3,7 @@ package matrix
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os/exec"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -96,7 +94,7 @@ func (w *world) machineReaches(m *machine) error {
 		}
 	}
 	var errs []error
-	for _, to := range w.targets() {
+	for _, to := range w.targets(w.binding.Behind()) {
 		errs = append(errs, w.machineCalls(m, to))
 	}
 	for _, peer := range []*pod.Pod{w.other, w.far} {
@@ -116,12 +114,12 @@ func (w *world) machineCalls(m *machine, to target) error {
 	if err != nil {
 		return err
 	}
-	seen, err := netip.ParseAddr(strings.TrimSpace(out))
+	got, err := parseAnswer(out)
 	switch {
 	case err != nil:
 		return fmt.Errorf("reaching %s at %s: nc says %q", to.name, to.at, out)
-	case !w.own(seen) && addr.Zone() == "":
-		return fmt.Errorf("%s at %s was called by %s", to.name, to.at, seen)
+	case !w.own(got.seen) && addr.Zone() == "":
+		return fmt.Errorf("%s at %s was called by %s", to.name, to.at, got.seen)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,20 +18,20 @@ const (
 	guestTime = 150 * time.Second
 )
 
-// TestMatrix runs each layout with each family, and prints the table.
+// TestMatrix runs all cells, and prints the table.
 func TestMatrix(t *testing.T) {
 	var r report
 	t.Run("cells", func(t *testing.T) {
 		for _, l := range layouts {
-			for _, f := range families {
-				if slices.Contains(l.without, f) {
-					r.add(result{Layout: l.name, Family: f, Result: absent, Reason: l.reason})
+			for _, c := range cells(l) {
+				if reason := c.absent(); reason != "" {
+					r.add(c, result{Result: absent, Reason: reason})
 					continue
 				}
-				t.Run(l.name+"/"+string(f), func(t *testing.T) {
+				t.Run(l.name+"/"+string(c.family)+"/"+string(c.binding), func(t *testing.T) {
 					t.Parallel()
-					res := run(t, l, f)
-					if r.add(res); res.Result == failed {
+					res := run(t, c)
+					if r.add(c, res); res.Result == failed {
 						t.Error(res.Reason)
 					}
 				})
@@ -46,10 +45,10 @@ func TestMatrix(t *testing.T) {
 }
 
 // run runs one cell.
-func run(t *testing.T, l layout, f family) result {
+func run(t *testing.T, c cell) result {
 	t.Helper()
-	res := result{Layout: l.name, Family: f, Result: passed}
-	w := newWorld(t, l, f)
+	res := result{Result: passed}
+	w := newWorld(t, c)
 	if reason := w.lacks(); reason != "" {
 		res.Result, res.Reason = absent, reason
 		return res
@@ -58,12 +57,12 @@ func run(t *testing.T, l layout, f family) result {
 	switch {
 	case err != nil:
 		err = fmt.Errorf("building the layout: %w", err)
-	case l.refused != "":
+	case c.refused():
 		res.Result = refused
 		res.Reason, err = w.wantRefusal()
 	default:
 		res.Client = w.client().name
-		if err = w.joins(); err == nil && slices.Contains(l.guests, f) {
+		if err = w.joins(); err == nil && c.guest() {
 			res.Guest = true
 			err = w.boots(t)
 		}
@@ -90,8 +89,8 @@ func (w *world) joins() (err error) {
 	if err := w.guest(to); err != nil {
 		return errors.Join(fmt.Errorf("the guest: %w", err), w.explain())
 	}
-	if err := w.bare(); err != nil {
-		return err
+	if err := w.beside(); err != nil {
+		return fmt.Errorf("the pod itself, beside its guest: %w", err)
 	}
 	if _, _, err := w.podwire("teardown"); err != nil {
 		return err
@@ -105,6 +104,39 @@ func (w *world) joins() (err error) {
 	return nil
 }
 
+// beside checks what the pod itself has of its network while there is a guest.
+func (w *world) beside() error {
+	switch {
+	case w.binding.Behind(): // it goes on to use its addresses
+		return w.calls(w.vm.Space, w.ifname())
+	case w.binding.Keeps():
+		return w.deaf()
+	default:
+		return w.bare()
+	}
+}
+
+// deaf checks that the pod has its addresses still, and hears nothing.
+func (w *world) deaf() error {
+	out, err := w.vm.Run(w.ctx, "ip", "-oneline", "address", "show", "dev", w.ifname())
+	if err != nil {
+		return err
+	}
+	for _, own := range w.vm.Addrs {
+		if !strings.Contains(out, " "+own.String()+" ") {
+			return fmt.Errorf("it has no address %s:\n%s", own, out)
+		}
+	}
+	busybox, err := w.dir.Busybox()
+	if err != nil {
+		return err
+	}
+	if _, err := w.vm.Run(w.ctx, busybox, "ping", "-q", "-c", "1", "-W", "1", w.other.Addrs[0].Addr().String()); err == nil {
+		return errors.New("it hears answers, which are the guest's")
+	}
+	return nil
+}
+
 // bare checks that the pod itself has no address while a guest has them, not even one
 // that its kernel made up: neither on the port, nor on the bridge, nor on the tap.
 func (w *world) bare() error {
@@ -114,7 +146,7 @@ func (w *world) bare() error {
 	}
 	for line := range strings.Lines(out) {
 		if fields := strings.Fields(line); len(fields) < 2 || fields[1] != "lo" {
-			return fmt.Errorf("the pod itself has an address, beside its guest: %s", line)
+			return fmt.Errorf("it has an address: %s", line)
 		}
 	}
 	return nil
@@ -143,7 +175,7 @@ func (w *world) wantRefusal() (said string, err error) {
 		return "", errors.New("podwire prestart did not refuse")
 	}
 	said = strings.TrimSpace(said)
-	for _, word := range []string{w.layout.refused, "veth"} {
+	for _, word := range []string{w.layout.refused, "veth", "--binding"} {
 		if !strings.Contains(said, word) || strings.Contains(said, "\n") {
 			return said, fmt.Errorf("podwire prestart is to say %q, in one line: %s", word, said)
 		}

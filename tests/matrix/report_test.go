@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"text/tabwriter"
+
+	"github.com/podwire/podwire/tests/pod"
 )
 
 // family is a column of the table.
@@ -33,12 +35,13 @@ const (
 
 // result is a cell of the table.
 type result struct {
-	Layout string  `json:"layout"`
-	Family family  `json:"family"`
-	Result outcome `json:"result"`
-	Reason string  `json:"reason,omitempty"`
-	Client string  `json:"client,omitempty"` // in a namespace
-	Guest  bool    `json:"libvirt"`          // a real guest ran as well
+	Layout  string      `json:"layout"`
+	Family  family      `json:"family"`
+	Binding pod.Binding `json:"binding"`
+	Result  outcome     `json:"result"`
+	Reason  string      `json:"reason,omitempty"`
+	Client  string      `json:"client,omitempty"` // in a namespace
+	Guest   bool        `json:"libvirt"`          // a real guest ran as well
 }
 
 // report collects the cells of a run.
@@ -47,29 +50,32 @@ type report struct {
 	cells []result
 }
 
-func (r *report) add(c result) {
+func (r *report) add(c cell, res result) {
+	res.Layout, res.Family, res.Binding = c.layout.name, c.family, c.binding
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.cells = append(r.cells, c)
+	r.cells = append(r.cells, res)
 }
 
-func (r *report) find(layout string, f family) (result, bool) {
-	for _, c := range r.cells {
-		if c.Layout == layout && c.Family == f {
-			return c, true
+// of are the cells of a layout and a binding that ran, or cannot be, by family.
+func (r *report) of(layout string, b pod.Binding) []result {
+	var out []result
+	for _, f := range families {
+		for _, c := range r.cells {
+			if c.Layout == layout && c.Family == f && c.Binding == b {
+				out = append(out, c)
+			}
 		}
 	}
-	return result{}, false
+	return out
 }
 
 // ordered are the cells that ran, in the order of the table.
 func (r *report) ordered() []result {
 	var out []result
 	for _, l := range layouts {
-		for _, f := range families {
-			if c, ok := r.find(l.name, f); ok {
-				out = append(out, c)
-			}
+		for _, b := range pod.Bindings {
+			out = append(out, r.of(l.name, b)...)
 		}
 	}
 	return out
@@ -100,19 +106,27 @@ func (r *report) write() error {
 func (r *report) table() string {
 	var out, notes strings.Builder
 	tab := tabwriter.NewWriter(&out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(tab, "\nlayout\tIPv4\tIPv6\tdual")
+	fmt.Fprint(tab, "\nlayout")
+	for _, b := range pod.Bindings {
+		fmt.Fprintf(tab, "\t%s", b)
+	}
+	fmt.Fprintln(tab)
 	for _, l := range layouts {
 		fmt.Fprint(tab, l.name)
-		for _, f := range families {
-			c, _ := r.find(l.name, f)
-			mark := ""
-			if c.Guest {
-				mark = " *"
-			}
-			fmt.Fprintf(tab, "\t%s%s", c.Result, mark)
-			line, _, _ := strings.Cut(c.Reason, "\n")
-			if note := l.name + ": " + line + "\n"; line != "" && !strings.HasSuffix(notes.String(), note) {
-				notes.WriteString(note) // once for all families
+		for _, b := range pod.Bindings {
+			fmt.Fprint(tab, "\t")
+			for i, c := range r.of(l.name, b) {
+				if i > 0 {
+					fmt.Fprint(tab, ", ")
+				}
+				fmt.Fprintf(tab, "%s %s", c.Family, c.Result)
+				if c.Guest {
+					fmt.Fprint(tab, "*")
+				}
+				line, _, _ := strings.Cut(c.Reason, "\n")
+				if note := l.name + ": " + line + "\n"; line != "" && !strings.Contains(notes.String(), note) {
+					notes.WriteString(note) // once for all of them
+				}
 			}
 		}
 		fmt.Fprintln(tab)

@@ -37,24 +37,27 @@ table ip6 services { chain arriving { type nat hook prerouting priority dstnat;
 // world is a node with a pod for the VM, another pod of the same layout, and one behind
 // a route.
 type world struct {
-	ctx    context.Context
-	dir    checkout.Dir
-	layout layout
-	family family
-	node   *pod.Node
-	vm     *pod.Pod
-	other  *pod.Pod
-	far    *pod.Pod
+	ctx     context.Context
+	dir     checkout.Dir
+	layout  layout
+	family  family
+	binding pod.Binding
+	node    *pod.Node
+	router  *pod.Space // the pods' next hop: the node, unless the layout says otherwise
+	vm      *pod.Pod
+	other   *pod.Pod
+	far     *pod.Pod
 }
 
-func newWorld(t *testing.T, l layout, f family) *world {
+func newWorld(t *testing.T, c cell) *world {
 	t.Helper()
 	limit := cellTime
-	if len(l.guests) > 0 {
+	if c.guest() {
 		limit = guestTime
 	}
-	w := &world{layout: l, family: f}
+	w := &world{layout: c.layout, family: c.family, binding: c.binding}
 	w.ctx, w.dir, w.node = pod.NewTestNode(t, limit)
+	w.router = w.node.Space
 	return w
 }
 
@@ -93,15 +96,16 @@ func (w *world) build() (err error) {
 			return err
 		}
 	}
+	w.vm.Bind(w.binding)
 	if err := w.vm.SetResolvConf(resolvConf); err != nil {
 		return err
 	}
 	nft := exec.CommandContext(w.ctx, "nft", "-f", "-")
 	nft.Stdin = strings.NewReader(services)
-	if _, err := w.node.RunCmd(nft); err != nil {
+	if _, err := w.router.RunCmd(nft); err != nil {
 		return err
 	}
-	return errors.Join(w.listen(w.node.Space), w.listen(w.vm.Space), w.listen(w.other.Space), w.listen(w.far.Space))
+	return errors.Join(w.listen(w.router), w.listen(w.vm.Space), w.listen(w.other.Space), w.listen(w.far.Space))
 }
 
 // only keeps those of the world's family.
@@ -192,7 +196,7 @@ func (w *world) prestart() (wired, error) {
 	if err := json.Unmarshal([]byte(out), &result); err != nil || len(result.Interfaces) != 1 {
 		return wired{}, fmt.Errorf("podwire prestart printed %q: %w", out, err)
 	}
-	if !strings.Contains(said, w.layout.warns) {
+	if !w.binding.Behind() && !strings.Contains(said, w.layout.warns) {
 		return wired{}, fmt.Errorf("podwire prestart is to warn of %q, and says:\n%s", w.layout.warns, said)
 	}
 	return result.Interfaces[0], nil

@@ -17,7 +17,7 @@ import (
 
 // NewTestNode makes a node for a test, which has to end within the given time. Without
 // root there is none: then the test is skipped, but in CI it fails.
-func NewTestNode(t *testing.T, limit time.Duration) (context.Context, checkout.Dir, *Node) {
+func NewTestNode(t testing.TB, limit time.Duration) (context.Context, checkout.Dir, *Node) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		if os.Getenv("CI") == "true" {
@@ -43,7 +43,8 @@ func NewTestNode(t *testing.T, limit time.Duration) (context.Context, checkout.D
 	return ctx, dir, node
 }
 
-// Settled is Dump, by lines, once duplicate address detection is done. They are
+// Settled is Dump, by lines, once duplicate address detection is done and the kernel has
+// added the routes to its IPv6 addresses, which it does some time after these. They are
 // sorted: the kernel does not list IPv6 routes in an order that means anything.
 func (p *Pod) Settled(ctx context.Context) ([]string, error) {
 	for {
@@ -51,17 +52,36 @@ func (p *Pod) Settled(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		lines := strings.Split(text, "\n")
-		if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "tentative") }) {
+		unsettled := unsettled(text)
+		if unsettled == "" {
+			lines := strings.Split(text, "\n")
 			slices.Sort(lines)
 			return lines, nil
 		}
 		select {
 		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, fmt.Errorf("an address stays tentative: %w", context.Cause(ctx))
+			return nil, fmt.Errorf("%s in\n%s: %w", unsettled, text, context.Cause(ctx))
 		}
 	}
+}
+
+// unsettled says what is still to come in a dump.
+func unsettled(text string) string {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) < 2 || words[0] != "inet6" {
+			continue
+		}
+		addr, _, _ := strings.Cut(words[1], "/")
+		switch {
+		case strings.Contains(line, "tentative"):
+			return addr + " stays tentative"
+		case !strings.Contains(text, "local "+addr+" dev "):
+			return addr + " has no route"
+		}
+	}
+	return ""
 }
 
 // KillAt runs a program until one of its threads makes its n-th call of a kind, and

@@ -17,6 +17,7 @@ type Pod struct {
 	*Space
 	node     *Node
 	attach   map[string]Network // by interface
+	results  map[string][]byte  // what the plugins returned, by interface
 	Addr     netip.Prefix       // of eth0, the first
 	Gateway  netip.Addr         // of eth0, the first
 	Addrs    []netip.Prefix     // of eth0, all
@@ -56,7 +57,7 @@ func (n *Node) emptyPod(name string) (*Pod, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pod{Space: space, node: n, attach: map[string]Network{}}
+	p := &Pod{Space: space, node: n, attach: map[string]Network{}, results: map[string][]byte{}}
 	n.pods = append(n.pods, p)
 	return p, nil
 }
@@ -68,7 +69,7 @@ func (p *Pod) Attach(ctx context.Context, ifname string, network Network) (addr 
 	if err != nil {
 		return addr, gateway, err
 	}
-	p.attach[ifname] = network
+	p.attach[ifname], p.results[ifname] = network, out
 	var result struct {
 		IPs []struct {
 			Address netip.Prefix `json:"address"`
@@ -96,6 +97,14 @@ func (p *Pod) Attach(ctx context.Context, ifname string, network Network) (addr 
 func (p *Pod) Detach(ctx context.Context, ifname string) error {
 	_, err := p.node.plugin(ctx, "DEL", p, ifname, p.attach[ifname])
 	delete(p.attach, ifname)
+	return err
+}
+
+// Check has the CNI plugin say whether an interface is still as it made it (CNI SPEC,
+// "CHECK").
+func (p *Pod) Check(ctx context.Context, ifname string) error {
+	network := p.attach[ifname].With("prevResult", json.RawMessage(p.results[ifname]))
+	_, err := p.node.plugin(ctx, "CHECK", p, ifname, network)
 	return err
 }
 
@@ -130,8 +139,12 @@ var dumps = []string{
 	"ip neighbour show nud permanent",
 	"tc qdisc show",
 	"tc filter show dev eth0 ingress",
+	"tc filter show dev eth0 egress",
 	"tc filter show dev net1 ingress",
+	"tc filter show dev net1 egress",
 	"nft list ruleset",
+	"grep -r . --include=forwarding --include=route_localnet /proc/sys/net/ipv4/conf",
+	"grep -r . --include=forwarding --include=accept_ra /proc/sys/net/ipv6/conf",
 }
 
 // Dump returns all there is of the pod's network, as text to be compared.
@@ -141,7 +154,7 @@ func (p *Pod) Dump(ctx context.Context) (string, error) {
 		words := strings.Fields(line)
 		out, err := p.Run(ctx, words[0], words[1:]...)
 		// A kernel without IPv6 or ingress qdiscs has nothing to show.
-		if err != nil && !strings.HasPrefix(line, "ip -6") && words[0] != "tc" {
+		if err != nil && !strings.HasPrefix(line, "ip -6") && !strings.HasSuffix(line, "ipv6/conf") && words[0] != "tc" {
 			return "", err
 		}
 		fmt.Fprintf(&all, "$ %s\n%s", line, out)

@@ -221,11 +221,11 @@ func TestDumpTellsAnAddedAddress(t *testing.T) {
 	}
 	dump := func() string {
 		t.Helper()
-		text, err := p.Dump(ctx)
+		lines, err := p.Settled(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return text
+		return strings.Join(lines, "\n")
 	}
 	before := dump()
 	if err := p.IP(ctx, "address add 192.0.2.1/32 dev eth0"); err != nil {

@@ -32,6 +32,7 @@ type Space struct {
 	dir   checkout.Dir
 	holds *exec.Cmd      // its first process
 	pipe  io.WriteCloser // which ends when this does
+	env   []string       // of commands, besides what they have
 }
 
 // private are the directories that a space has to itself, empty: what daemons
@@ -185,9 +186,15 @@ func (s *Space) enter() error {
 	return nil
 }
 
+// Setenv gives the commands that are started from now on a variable of the environment.
+func (s *Space) Setenv(name, value string) { s.env = append(s.env, name+"="+value) }
+
 // Start starts a command inside of the space. Signals and Wait are for the
 // command itself.
 func (s *Space) Start(cmd *exec.Cmd) error {
+	if len(s.env) > 0 {
+		cmd.Env = append(cmd.Environ(), s.env...)
+	}
 	if cmd.Dir == "" {
 		dir, err := os.Getwd()
 		if err != nil {

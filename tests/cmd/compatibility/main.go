@@ -18,29 +18,40 @@ import (
 	"strings"
 )
 
-// cell is one pod network in one family, as tests/matrix writes it.
+// cell is one pod network in one family, with one binding, as tests/matrix writes it.
 type cell struct {
-	Layout string `json:"layout"`
-	Family string `json:"family"`
-	Result string `json:"result"`
-	Reason string `json:"reason"`
-	Client string `json:"client"`
-	Guest  bool   `json:"libvirt"`
+	Layout  string `json:"layout"`
+	Family  string `json:"family"`
+	Binding string `json:"binding"`
+	Result  string `json:"result"`
+	Reason  string `json:"reason"`
+	Client  string `json:"client"`
+	Guest   bool   `json:"libvirt"`
 }
 
-// row is one client in one family, as tests/clients writes it.
+// row is one client in one family, with one binding, as tests/clients writes it.
 type row struct {
 	Client  string            `json:"client"`
 	Version string            `json:"version"`
 	Family  string            `json:"family"`
+	Binding string            `json:"binding"`
 	Columns map[string]string `json:"columns"`
 	Cannot  map[string]string `json:"cannot"`
 }
 
-// families and columns are in the order of the page; a column is headed by its
+// What the two call a cell that failed, one that there cannot be, and the binding that
+// everything runs on.
+const (
+	failed = "FAILED"
+	absent = "-"
+	bridge = "bridge"
+)
+
+// families, others and columns are in the order of the page; a column is headed by its
 // second name.
 var (
 	families = []string{"IPv4", "IPv6", "dual"}
+	others   = []string{"tc", "masquerade"} // bindings
 	columns  = [][2]string{
 		{"address", "address"},
 		{"prefix", "prefix"},
@@ -70,10 +81,8 @@ func run(dir string, w io.Writer) error {
 	if err := errors.Join(read(filepath.Join(dir, "cni.json"), &cells), read(filepath.Join(dir, "clients.json"), &rows)); err != nil {
 		return err
 	}
-	for _, c := range cells {
-		if c.Result == "FAILED" {
-			return fmt.Errorf("%s, %s failed: a page is made of a run that passed", c.Layout, c.Family)
-		}
+	if err := errors.Join(passed(cells), told(rows)); err != nil {
+		return fmt.Errorf("%w: a page is made of a run that passed", err)
 	}
 	var notes notes
 	page := fmt.Sprintf(head, kernelVersion(), distribution()) +
@@ -83,6 +92,34 @@ func run(dir string, w io.Writer) error {
 	_, err := io.WriteString(w, page)
 	return err
 }
+
+func passed(cells []cell) error {
+	for _, c := range cells {
+		if c.Result == failed {
+			return fmt.Errorf("%s, %s, %s failed", c.Layout, c.Family, c.Binding)
+		}
+	}
+	return nil
+}
+
+// told also holds that a client shows the same with every binding: the page has one row
+// for them.
+func told(rows []row) error {
+	for _, r := range rows {
+		i := slices.IndexFunc(rows, r.sameClient)
+		for column, text := range r.Columns {
+			switch {
+			case text == failed:
+				return fmt.Errorf("%s, %s, %s failed", r.Client, r.Family, r.Binding)
+			case rows[i].Columns[column] != text:
+				return fmt.Errorf("%s, %s: %s of %s is %q, and of %s %q", r.Client, r.Family, column, r.Binding, text, rows[i].Binding, rows[i].Columns[column])
+			}
+		}
+	}
+	return nil
+}
+
+func (r row) sameClient(o row) bool { return r.Client == o.Client && r.Family == o.Family }
 
 const head = `# Compatibility
 
@@ -96,41 +133,78 @@ layouts of Calico, Cilium, the AWS VPC CNI and OVN-Kubernetes are made by hand, 
 those leave a pod and its node. The rows from "gateway outside the prefix" on are
 oddities that plugins and administrators make.
 
-In each cell the VM's pod is wired; a real DHCP client takes the pod's place and
-reaches, in each family, the gateway, a pod on the same node, a pod behind a route
-and a service address, and is reached from both pods, with the pod's own address at
-either end; then the pod is put back, and is what it was to the letter. **VM**: a
-guest of libvirt's did so, too.
+In each cell the VM's pod is wired; a guest with a real DHCP client reaches, in each
+family, the gateway, a pod on the same node, a pod behind a route and a service
+address, and is reached from both pods, with the pod's own address at either end; then
+the pod is put back, and is what it was to the letter. **VM**: a guest of libvirt's did
+so, too.
+
+The columns IPv4, IPv6 and dual are those of the binding bridge. With tc and masquerade
+pods have both families, or each alone where the network has no pods with both; bridge,
+ptp and Calico are tried with each alone as well.
 
 `
 
 const clientsHead = `
 ## DHCP clients
 
-What each client took over from podwire, as that client shows it.
+What each client took over from podwire, as that client shows it, with each of the
+bindings that are named. (With masquerade a guest has an address, a prefix and a default
+route of its own, and is to have no further routes.)
 
 `
 
 // networks is the table of pod networks.
 func networks(cells []cell, n *notes) string {
 	var out strings.Builder
-	out.WriteString("| pod network | " + strings.Join(families, " | ") + " |\n|---|---|---|---|\n")
+	heads := slices.Concat(families, others)
+	out.WriteString("| pod network | " + strings.Join(heads, " | ") + " |\n|---|" + strings.Repeat("---|", len(heads)) + "\n")
 	for _, layout := range order(cells, func(c cell) string { return c.Layout }) {
 		out.WriteString("| " + layout)
 		for _, family := range families {
-			i := slices.IndexFunc(cells, func(c cell) bool { return c.Layout == layout && c.Family == family })
-			text := " "
-			if i >= 0 {
-				text = cells[i].Result + n.mark(cells[i].Reason)
-				if cells[i].Guest {
-					text += ", VM"
-				}
-			}
-			out.WriteString(" | " + text)
+			out.WriteString(" | " + merged(cells, n, func(c cell) bool { return c.Layout == layout && c.Binding == bridge && c.Family == family }))
+		}
+		for _, binding := range others {
+			// That there is no such pod at all, the first columns say.
+			exists := func(c cell) bool { return c.Layout == layout && c.Binding == binding && !missing(cells, c) }
+			out.WriteString(" | " + merged(cells, n, exists))
 		}
 		out.WriteString(" |\n")
 	}
 	return out.String()
+}
+
+// missing reports whether a cell is not there because another of its layout is there in
+// its place.
+func missing(cells []cell, c cell) bool {
+	return c.Result == absent && slices.ContainsFunc(cells, func(o cell) bool {
+		return o.Layout == c.Layout && o.Binding == c.Binding && o.Result != absent
+	})
+}
+
+// merged is the text of the cells that a function picks: of each family by itself, if
+// they are not all the same.
+func merged(cells []cell, n *notes, pick func(cell) bool) string {
+	var texts, named []string
+	guest := ""
+	for _, c := range cells {
+		if !pick(c) {
+			continue
+		}
+		text := c.Result + n.mark(c.Reason)
+		texts, named = append(texts, text), append(named, c.Family+" "+text)
+		if c.Guest {
+			guest = ", VM"
+		}
+	}
+	switch texts = slices.Compact(texts); len(texts) {
+	case 0:
+		return " "
+	case 1:
+		return texts[0] + guest
+	default:
+		return strings.Join(named, ", ") + guest
+	}
 }
 
 // clients is the table of clients.
@@ -140,8 +214,11 @@ func clients(rows []row, n *notes) string {
 	for _, column := range columns {
 		out.WriteString(" " + column[1] + " |")
 	}
-	out.WriteString("\n|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
-	for _, r := range rows {
+	out.WriteString(" bindings |\n|---|---|---|" + strings.Repeat("---|", len(columns)) + "\n")
+	for i, r := range rows {
+		if slices.IndexFunc(rows, r.sameClient) != i {
+			continue
+		}
 		name := r.Client
 		switch {
 		case name == "kernel":
@@ -153,7 +230,13 @@ func clients(rows []row, n *notes) string {
 		for _, column := range columns {
 			out.WriteString(" | " + r.Columns[column[0]] + n.mark(r.Cannot[column[0]]))
 		}
-		out.WriteString(" |\n")
+		var bindings []string
+		for _, o := range rows {
+			if r.sameClient(o) {
+				bindings = append(bindings, o.Binding)
+			}
+		}
+		out.WriteString(" | " + strings.Join(bindings, ", ") + " |\n")
 	}
 	return out.String()
 }

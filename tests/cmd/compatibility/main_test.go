@@ -9,11 +9,21 @@ import (
 
 const (
 	cells = `[
-		{"layout": "bridge", "family": "IPv4", "result": "ok", "client": "systemd-networkd", "libvirt": true},
-		{"layout": "bridge", "family": "dual", "result": "ok"},
-		{"layout": "macvlan", "family": "IPv4", "result": "refused", "reason": "it is a macvlan\nand more"},
-		{"layout": "macvlan", "family": "IPv6", "result": "refused", "reason": "it is a macvlan"}]`
-	rows = `[{"client": "udhcpc6", "version": "1.35", "family": "IPv6", "columns": {"address": "ok", "prefix": "-"}, "cannot": {"prefix": "by RA"}}]`
+		{"layout": "bridge", "family": "IPv4", "binding": "bridge", "result": "ok", "client": "systemd-networkd", "libvirt": true},
+		{"layout": "bridge", "family": "dual", "binding": "bridge", "result": "ok"},
+		{"layout": "bridge", "family": "IPv4", "binding": "tc", "result": "ok"},
+		{"layout": "bridge", "family": "dual", "binding": "tc", "result": "ok"},
+		{"layout": "bridge", "family": "IPv4", "binding": "masquerade", "result": "ok"},
+		{"layout": "bridge", "family": "dual", "binding": "masquerade", "result": "ok", "libvirt": true},
+		{"layout": "macvlan", "family": "IPv4", "binding": "bridge", "result": "refused", "reason": "it is a macvlan\nand more"},
+		{"layout": "macvlan", "family": "IPv6", "binding": "bridge", "result": "refused", "reason": "it is a macvlan"},
+		{"layout": "macvlan", "family": "dual", "binding": "bridge", "result": "-", "reason": "no such pods"},
+		{"layout": "macvlan", "family": "IPv4", "binding": "tc", "result": "ok"},
+		{"layout": "macvlan", "family": "dual", "binding": "tc", "result": "-", "reason": "no such pods"},
+		{"layout": "macvlan", "family": "dual", "binding": "masquerade", "result": "-", "reason": "no macvlan"}]`
+	rows = `[
+		{"client": "udhcpc6", "version": "1.35", "family": "IPv6", "binding": "bridge", "columns": {"address": "ok", "prefix": "-"}, "cannot": {"prefix": "by RA"}},
+		{"client": "udhcpc6", "version": "1.35", "family": "IPv6", "binding": "masquerade", "columns": {"address": "ok", "prefix": "-"}, "cannot": {"prefix": "by RA"}}]`
 )
 
 func page(t *testing.T, cells, rows string) (string, error) {
@@ -35,22 +45,31 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"| bridge | ok, VM |   | ok |\n",
-		"| macvlan | refused (1) | refused (1) |   |\n\n1. it is a macvlan\n",
+		"| pod network | IPv4 | IPv6 | dual | tc | masquerade |\n|---|---|---|---|---|---|\n",
+		"| bridge | ok, VM |   | ok | ok | ok, VM |\n",
+		"| macvlan | refused (1) | refused (1) | - (2) | ok | - (3) |\n\n1. it is a macvlan\n2. no such pods\n3. no macvlan\n",
 		"| udhcpc6 1.35 | IPv6 | ok | - (1) |",
+		" | bridge, masquerade |\n",
 		"\n1. by RA\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
+	if n := strings.Count(got, "| udhcpc6"); n != 1 {
+		t.Errorf("%d rows of one client", n)
+	}
 }
 
 func TestAFailedRunMakesNoPage(t *testing.T) {
-	if out, err := page(t, strings.Replace(cells, "refused", "FAILED", 1), rows); err == nil || out != "" {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if _, err := page(t, "x", rows); err == nil {
-		t.Error("nonsense was taken")
+	for name, in := range map[string][2]string{
+		"a network failed":         {strings.Replace(cells, "refused", "FAILED", 1), rows},
+		"a client failed":          {cells, strings.Replace(rows, `"ok"`, `"FAILED"`, 1)},
+		"a client of two opinions": {cells, strings.Replace(rows, `"ok"`, `"-"`, 1)},
+		"nonsense":                 {cells, "x"},
+	} {
+		if out, err := page(t, in[0], in[1]); err == nil || out != "" {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 }
