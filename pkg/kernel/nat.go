@@ -48,6 +48,9 @@ func (k *Kernel) putTable(ctx context.Context, s plan.Translate) error {
 	if slices.EqualFunc(has, plannedChains(s), natChain.same) {
 		return nil
 	}
+	if len(has) == 0 {
+		k.holdTracking(ctx, s.Table)
+	}
 	return missingNAT(k.sendBatch(ctx, batch))
 }
 

@@ -204,6 +204,31 @@ func TestTableIsDeleted(t *testing.T) {
 	}
 }
 
+// TestTableThatWasCutOff: nothing is tracked for a moment before the table is there,
+// and for no longer than until the next run.
+func TestTableThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, nil)
+	s := p.everyRule(t)
+	p.do(t, s)
+	want := p.listed(t)
+	p.undo(t, s)
+	p.k.holdTracking(t.Context(), s.Table)
+	if held := p.listed(t); !slices.ContainsFunc(held, func(line string) bool { return strings.Contains(line, "notrack") }) {
+		t.Errorf("connections are tracked: %q", held)
+	}
+	p.do(t, s)
+	if diff := cmp.Diff(want, p.listed(t)); diff != "" {
+		t.Errorf("the table (-want +got):\n%s", diff)
+	}
+	p.undo(t, s)
+	p.k.holdTracking(t.Context(), s.Table)
+	p.undo(t, s)
+	if left := p.Run(t, "nft", "list", "ruleset"); left != "" {
+		t.Errorf("what is left: %s", left)
+	}
+}
+
 // More than a socket's buffers hold as they are: all the same it is all or nothing.
 func TestTableOfAThousandRules(t *testing.T) {
 	t.Parallel()
