@@ -10,7 +10,7 @@ FUZZTIME ?= 60s
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test unit short-fuzz local matrix compatibility fuzz bench lint update clean
+.PHONY: help install build demo test unit short-fuzz local matrix compatibility bindings fuzz bench lint update clean
 .PHONY: images cluster load cluster-down e2e e2e-offline
 
 # What a cluster is made of: with OFFLINE=1, without a registry (docs/kubernetes.md).
@@ -42,16 +42,24 @@ short-fuzz: install ## each fuzz target 20000 times
 	@./hack/fuzz.sh 20000x
 
 local: install build ## real DHCP clients and real VMs on real pod networks
-	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) $$(../hack/go.sh list ./... | grep -vE '/(matrix|clients)$$')
+	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) $$(../hack/go.sh list ./... | grep -vE '/(matrix|clients|bindings)$$')
 
-matrix: install build ## every pod network and every DHCP client, as two tables
-	@mkdir -p build/matrix && rm -f build/matrix/*
-	cd tests && PODWIRE_MATRIX_OUT=$(CURDIR)/build/matrix ../hack/go.sh test -p 1 -count=1 $(TESTFLAGS) ./matrix ./clients
+matrix: install build ## every pod network, DHCP client and binding, as tables
+	@mkdir -p build/matrix build/bindings && rm -f build/matrix/* build/bindings/*
+	cd tests && PODWIRE_MATRIX_OUT=$(CURDIR)/build/matrix PODWIRE_BINDINGS_OUT=$(CURDIR)/build/bindings \
+		../hack/go.sh test -p 1 -count=1 $(TESTFLAGS) ./matrix ./clients ./bindings
 	@cat build/matrix/cni.txt build/matrix/clients.txt
 
 compatibility: matrix ## write docs/compatibility.md anew
 	cd tests && ../hack/go.sh run ./cmd/compatibility ../build/matrix >../build/compatibility.md
 	mv build/compatibility.md docs/compatibility.md
+
+bindings: install build ## measure the bindings side by side, and write docs/bindings.md anew
+	@mkdir -p build/bindings && rm -f build/bindings/*
+	cd tests && PODWIRE_BINDINGS_OUT=$(CURDIR)/build/bindings \
+		../hack/go.sh test ./bindings -count=1 -timeout 30m $(TESTFLAGS) -bench Figures -benchtime 1x
+	cd tests && ../hack/go.sh run ./cmd/bindings ../build/bindings >../build/bindings.md
+	mv build/bindings.md docs/bindings.md
 
 images: ## build the container images
 	@./hack/install.sh build guest $(ENGINE)
@@ -86,6 +94,7 @@ lint: ## linters, formatting, tidiness of the modules
 
 update: install ## write the golden files anew
 	$(GO) test ./pkg/discover ./pkg/domxml ./pkg/plan -update
+	cd tests && ../hack/go.sh test ./bindings/picture -update
 
 clean: ## remove what was built
 	rm -rf bin build
