@@ -141,9 +141,7 @@ func Restored(steps plan.Steps, s netstate.Snapshot) []string {
 		case plan.Redirect:
 			missing = append(missing, redirectThere(s, step)...)
 		case plan.SetOption:
-			if value, known := option(s, step); known && value != step.Was {
-				missing = append(missing, fmt.Sprintf("the option %s of %q is %d, not %d as it was", step.Option, step.Link, value, step.Was))
-			}
+			missing = append(missing, optionBack(s, step)...)
 		case plan.Translate:
 			if slices.ContainsFunc(s.Tables, func(t netstate.Table) bool { return t.Name == step.Table }) {
 				missing = append(missing, fmt.Sprintf("the table %q of nftables is still there", step.Table))

@@ -63,20 +63,30 @@ func checkOption(s netstate.Snapshot, step plan.SetOption) []string {
 // option is what an option is now, as far as a snapshot knows it.
 func option(s netstate.Snapshot, step plan.SetOption) (value int, known bool) {
 	if step.Link == plan.AllLinks {
-		return number(s.Forwarding6), step.IPv6 && step.Option == "forwarding"
+		return number(s.Forwarding6), step.IPv6 && step.Option == plan.OptionForwarding
 	}
 	link, ok := s.LinkByName(step.Link)
 	switch {
 	case !ok:
 		return 0, false
-	case !step.IPv6 && step.Option == "forwarding":
+	case !step.IPv6 && step.Option == plan.OptionForwarding:
 		return number(link.Forwarding), true
-	case !step.IPv6 && step.Option == "route_localnet":
+	case !step.IPv6 && step.Option == plan.OptionLocalnet:
 		return number(link.RouteLocalnet), true
-	case step.IPv6 && step.Option == "accept_ra":
+	case step.IPv6 && step.Option == plan.OptionAcceptRA:
 		return link.AcceptRA, true
 	}
 	return 0, false
+}
+
+// optionBack says when an option has still the value that it was given. Somebody may
+// have set it since; and while another interface's guest is translated, it stays as that
+// needs it.
+func optionBack(s netstate.Snapshot, step plan.SetOption) []string {
+	if value, known := option(s, step); known && value == step.Value && value != step.Was && len(s.Tables) == 0 {
+		return []string{fmt.Sprintf("the option %s of %q is %d, not %d as it was", step.Option, step.Link, value, step.Was)}
+	}
+	return nil
 }
 
 func number(on bool) int {

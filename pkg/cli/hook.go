@@ -24,7 +24,8 @@ and every other operation succeeds and does nothing. The domain's XML comes on s
 a domain without an interface on one of podwire's taps, or a macvtap, is none of its business.
 
 A link to podwire at /etc/libvirt/hooks/qemu is enough: by that name podwire is the hook.
-Settings come from the environment of libvirtd, or from the file that PODWIRE_CONFIG names.
+libvirt gives its hooks an empty environment: where there are settings, let /etc/libvirt/hooks/qemu
+be a script that runs "podwire hook" with them and its own arguments, as manifests/hook has it.
 
 Needs CAP_NET_ADMIN, CAP_NET_RAW and /dev/net/tun.`
 

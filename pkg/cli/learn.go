@@ -8,6 +8,7 @@ import (
 
 	"github.com/podwire/podwire/pkg/discover"
 	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
 )
 
 // asSeen adds what is known beside the snapshot: the MACs of gateways, and the
@@ -38,7 +39,7 @@ func (a *Agent) askGateways(ctx context.Context, s netstate.Snapshot, name strin
 func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
 	resolve func(context.Context, string, []netip.Addr) (map[netip.Addr]netstate.MAC, error),
 ) (netstate.Snapshot, error) {
-	s, err := a.withRoutesOfOthers(s)
+	s, err := a.asBefore(s)
 	link, ok := s.LinkByName(name)
 	if err != nil || !ok {
 		return s, err
@@ -60,13 +61,20 @@ func (a *Agent) learn(ctx context.Context, s netstate.Snapshot, name string,
 	return s, nil
 }
 
-func (a *Agent) withRoutesOfOthers(s netstate.Snapshot) (netstate.Snapshot, error) {
+// asBefore adds what podwire has taken from the pod's other interfaces, and leaves out
+// what it has given: each interface is planned as if it were the first.
+func (a *Agent) asBefore(s netstate.Snapshot) (netstate.Snapshot, error) {
 	records, err := a.recorded(s.NetNS)
 	if err != nil {
 		return s, err
 	}
-	s.Routes = slices.Clone(s.Routes)
+	s.Routes, s.Links = slices.Clone(s.Routes), slices.Clone(s.Links)
 	for _, r := range records {
+		for _, step := range r.Steps {
+			if option, ok := step.(plan.SetOption); ok {
+				unset(&s, option)
+			}
+		}
 		// Of one that was cut off they may be gone as well; it does no harm to have
 		// them twice.
 		if was, ok := r.Snapshot.LinkByName(r.Interface.PodInterface); ok {
@@ -74,4 +82,20 @@ func (a *Agent) withRoutesOfOthers(s netstate.Snapshot) (netstate.Snapshot, erro
 		}
 	}
 	return s, nil
+}
+
+// unset is a snapshot before an option was set, so far as that changes a plan.
+func unset(s *netstate.Snapshot, option plan.SetOption) {
+	if option.Link == plan.AllLinks {
+		s.Forwarding6 = option.Was != 0
+	}
+	for i, l := range s.Links {
+		switch {
+		case l.Name != option.Link:
+		case option.IPv6 && option.Option == plan.OptionAcceptRA:
+			s.Links[i].AcceptRA = option.Was
+		case option.Option == plan.OptionForwarding:
+			s.Links[i].Forwarding = option.Was != 0
+		}
+	}
 }

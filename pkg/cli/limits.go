@@ -18,8 +18,8 @@ func limits(b config.Binding) []string {
 		}
 	case config.Masquerade:
 		return []string{
-			"the guest has an address of its own behind the pod's: it can neither tell nor be found by the pod's address from inside itself, " +
-				"and multicast of the pod's network does not reach it",
+			"the guest has an address of its own behind the pod's: protocols that tell their own address to others, " +
+				"and multicast of the pod's network, do not get through",
 		}
 	default:
 		return nil

@@ -231,7 +231,11 @@ func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
 	if err := sameLink(now, r); err != nil {
 		return job{}, err
 	}
-	j, err := a.fresh(r.Snapshot, name, a.config.Over(r.Config), true)
+	c := a.config.Over(r.Config)
+	if was, _ := r.Snapshot.LinkByName(name); c.Binding.For(was) != r.Interface.Binding {
+		return job{}, errOtherWiring(name)
+	}
+	j, err := a.fresh(r.Snapshot, name, c, true)
 	if err != nil {
 		return job{}, err
 	}

@@ -133,7 +133,7 @@ func TestRoutesOfOthersAreThoseOfBeforeTheirWiring(t *testing.T) {
 		}
 		now := r.Snapshot
 		now.Routes, now.Addrs = nil, nil
-		got, err := a.withRoutesOfOthers(now)
+		got, err := a.asBefore(now)
 		if err != nil {
 			t.Fatal(err)
 		}

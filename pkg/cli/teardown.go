@@ -101,6 +101,9 @@ func (a *Agent) lost(ctx context.Context, name string, err error) error {
 			return &apply.UndoError{Cause: err, Err: fmt.Errorf("%q is there, and what %q had is not known", link, name)}
 		}
 	}
+	if slices.ContainsFunc(snapshot.Tables, func(t netstate.Table) bool { return t.Name == plan.TableName(name) }) {
+		return &apply.UndoError{Cause: err, Err: fmt.Errorf("the table %q is there, and what was wired is not known", plan.TableName(name))}
+	}
 	if l, ok := snapshot.LinkByName(name); ok && slices.ContainsFunc(snapshot.Filters, func(f netstate.Filter) bool { return f.Link == l.Index }) {
 		return &apply.UndoError{Cause: err, Err: fmt.Errorf("podwire's filters are on %q, and what was wired is not known", name)}
 	}

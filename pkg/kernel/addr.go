@@ -135,7 +135,12 @@ func (k *Kernel) putAddr(ctx context.Context, a netstate.Addr, flags uint32, how
 	binary.NativeEndian.PutUint32(lifetimes, a.PreferredLft)
 	binary.NativeEndian.PutUint32(lifetimes[4:], a.ValidLft)
 	m.attr(unix.IFA_CACHEINFO, lifetimes).carried(a.Attrs)
-	if err := k.route.change(ctx, unix.RTM_NEWADDR, how, m); err != nil {
+	err := k.route.change(ctx, unix.RTM_NEWADDR, how, m)
+	if isErrno(err, unix.EACCES) && a.Prefix.Addr().Is6() {
+		err = fmt.Errorf("%w: new links of this pod have no IPv6; give the pod the sysctl net.ipv6.conf.default.disable_ipv6=0, "+
+			"or the guest no IPv6 (--vm-ipv6-network-cidr none)", err)
+	}
+	if err != nil {
 		return fmt.Errorf("adding address %s: %w", a.Prefix, err)
 	}
 	return nil

@@ -20,7 +20,7 @@ var natFeature = feature{"nftables translation (inet nat)", tryNAT, StatusWarn, 
 // tryNAT makes a table that has one of all that translates, for both families.
 func tryNAT(ctx context.Context, k *Kernel) error {
 	v4, v6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
-	return k.putTable(ctx, plan.Translate{Link: "lo", Table: tablePrefix + "doctor", Chains: []plan.Chain{
+	return k.putTable(ctx, plan.Translate{Link: "lo", Table: plan.TablePrefix + "doctor", Chains: []plan.Chain{
 		{Name: "raw", Type: "filter", Hook: "prerouting", Priority: -300, Rules: []plan.Rule{{In: tryName, Do: plan.Drop}}},
 		{Name: "arriving", Type: "nat", Hook: "prerouting", Priority: -95, Rules: []plan.Rule{{Do: plan.DNAT, To: v4}, {Do: plan.DNAT, To: v6}}},
 		{Name: "local", Type: "nat", Hook: "output", Priority: -95, Rules: []plan.Rule{{MidStream: true, Do: plan.Return}}},

@@ -49,8 +49,8 @@ func (k *Kernel) makeFilter(ctx context.Context, s plan.AddFilter) error {
 	return nil
 }
 
-func hookOfFilter(s plan.AddFilter) uint32 {
-	if s.Egress {
+func hookOf(egress bool) uint32 {
+	if egress {
 		return egressHook
 	}
 	return ingressHook
@@ -70,7 +70,7 @@ func (k *Kernel) unmakeFilter(ctx context.Context, s plan.AddFilter) error {
 		return err
 	}
 	if found && !k.nftOnly {
-		deleted, err := k.removeFilter(ctx, l.Index, hookOfFilter(s), filterPriority, s.Name, s.KeepHook)
+		deleted, err := k.removeFilter(ctx, l.Index, hookOf(s.Egress), filterPriority, s.Name, s.KeepHook)
 		if err == nil {
 			err = k.keepQueue(ctx, s.Link, s.TxQLen)
 		}

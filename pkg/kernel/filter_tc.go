@@ -127,7 +127,7 @@ func (k *Kernel) addTCFilter(ctx context.Context, l linkInfo, s plan.AddFilter) 
 	if err := fits(len(ops) / sizeofOp); err != nil {
 		return err
 	}
-	hook := hookOfFilter(s)
+	hook := hookOf(s.Egress)
 	have, err := k.tcFilters(ctx, l.Index, hook)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
 )
 
 // Attributes of links that x/sys/unix has no names for, from linux/if_link.h.
@@ -148,8 +149,8 @@ func (l *linkInfo) parseFamilies(families []attribute) {
 			switch {
 			case family.kind == unix.AF_INET && a.kind == unix.IFLA_INET_CONF:
 				l.inet = a
-				l.Forwarding = a.option(inetOptions[optionForwarding]-1) != 0
-				l.RouteLocalnet = a.option(inetOptions[optionRouteLocalnet]-1) != 0
+				l.Forwarding = a.option(inetOptions[plan.OptionForwarding]-1) != 0
+				l.RouteLocalnet = a.option(inetOptions[plan.OptionLocalnet]-1) != 0
 			case family.kind == unix.AF_INET6 && a.kind == unix.IFLA_INET6_CONF:
 				l.AcceptRA = a.option(inet6AcceptRA)
 			case family.kind == unix.AF_INET6 && a.kind == inet6AddrGenMode && int(a.u8()) < len(addrGenModes):

@@ -168,7 +168,7 @@ func TestAdvertisedRoutesOfThePodStay(t *testing.T) {
 			m := &masked{pod: p}
 			m.steps = slices.DeleteFunc(m.planned(t, nil), func(s plan.Step) bool {
 				o, ok := s.(plan.SetOption)
-				return !ok || !o.IPv6 || !keep && o.Option == optionAcceptRA
+				return !ok || !o.IPv6 || !keep && o.Option == plan.OptionAcceptRA
 			})
 			if len(m.steps) == 0 {
 				t.Fatal("IPv6 is not to be forwarded")

@@ -19,9 +19,6 @@ import (
 	"github.com/podwire/podwire/pkg/plan"
 )
 
-// tablePrefix is what the names of podwire's own tables begin with.
-const tablePrefix = "podwire-"
-
 // translate puts the table in place. One that is as planned is left alone, and
 // with it the connections that it has translated.
 func (k *Kernel) translate(ctx context.Context, s plan.Translate) error {
@@ -196,7 +193,7 @@ func (k *Kernel) tables(ctx context.Context) ([]netstate.Table, error) {
 			return nil, fmt.Errorf("reading nftables: %w", err)
 		}
 		for _, a := range attrs {
-			if a.kind != unix.NFTA_TABLE_NAME || !strings.HasPrefix(a.text(), tablePrefix) {
+			if a.kind != unix.NFTA_TABLE_NAME || !strings.HasPrefix(a.text(), plan.TablePrefix) {
 				continue
 			}
 			chains, err := k.chainsOf(ctx, a.text())

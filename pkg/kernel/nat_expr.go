@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -59,14 +60,33 @@ func (e *exprs) load(base expr.PayloadBase, offset, size uint32) {
 	e.add(&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: size})
 }
 
-// link goes on where the link has that name.
-func (e *exprs) link(key expr.MetaKey, name string) {
+// link goes on where the link has that name, or with op CmpOpNeq another. Of a name
+// that ends in * the beginning is compared.
+func (e *exprs) link(op expr.CmpOp, key expr.MetaKey, name string) {
 	if name == "" {
 		return
 	}
-	padded := make([]byte, unix.IFNAMSIZ)
-	copy(padded, name)
-	e.meta(key, padded...)
+	begins, isPrefix := strings.CutSuffix(name, "*")
+	data := []byte(begins)
+	if !isPrefix {
+		data = append(data, make([]byte, unix.IFNAMSIZ-len(data))...)
+	}
+	e.add(&expr.Meta{Key: key, Register: 1})
+	e.is(op, data...)
+}
+
+// family goes on with packets of a family.
+func (e *exprs) family(name string) {
+	switch name {
+	case "":
+		return
+	case "ip":
+		e.meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV4)
+	case "ip6":
+		e.meta(expr.MetaKeyNFPROTO, unix.NFPROTO_IPV6)
+	default:
+		e.err = fmt.Errorf("family %q: %w", name, errors.ErrUnsupported)
+	}
 }
 
 // network goes on with addresses in, or with op CmpOpNeq not in, a network.
@@ -183,8 +203,11 @@ func ruleExprs(r plan.Rule) ([]expr.Any, error) {
 	if r.Not {
 		source = expr.CmpOpNeq
 	}
-	e.link(expr.MetaKeyIIFNAME, r.In)
-	e.link(expr.MetaKeyOIFNAME, r.Out)
+	e.link(expr.CmpOpEq, expr.MetaKeyIIFNAME, r.In)
+	e.link(expr.CmpOpEq, expr.MetaKeyOIFNAME, r.Out)
+	e.link(expr.CmpOpNeq, expr.MetaKeyIIFNAME, r.NotIn)
+	e.link(expr.CmpOpNeq, expr.MetaKeyOIFNAME, r.NotOut)
+	e.family(r.Family)
 	e.network(source, r.Src, ipv4Src, ipv6Src)
 	e.network(expr.CmpOpEq, r.Dst, ipv4Dst, ipv6Dst)
 	e.ports(r.Ports)

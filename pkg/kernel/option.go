@@ -16,16 +16,9 @@ import (
 	"github.com/podwire/podwire/pkg/plan"
 )
 
-// The names of the options that are set, as sysctl(8) has them.
-const (
-	optionForwarding    = "forwarding"
-	optionRouteLocalnet = "route_localnet"
-	optionAcceptRA      = "accept_ra"
-)
-
 // inetOptions are the numbers that a link's IPv4 options have in netlink:
 // IPV4_DEVCONF_* of linux/ip.h.
-var inetOptions = map[string]uint16{optionForwarding: 1, optionRouteLocalnet: 26}
+var inetOptions = map[string]uint16{plan.OptionForwarding: 1, plan.OptionLocalnet: 26}
 
 // inet6AcceptRA is the place of accept_ra among a link's IPv6 options:
 // DEVCONF_ACCEPT_RA of linux/ipv6.h.
@@ -57,9 +50,13 @@ func (k *Kernel) setOption(ctx context.Context, s plan.SetOption) error {
 }
 
 // unsetOption sets the option to what it was, unless somebody has set it since,
-// or the link is gone and the option with it.
+// or the link is gone and the option with it. While the guest of another interface is
+// translated it stays: the last one sets it back.
 func (k *Kernel) unsetOption(ctx context.Context, s plan.SetOption) error {
-	err := k.changeOption(ctx, s, s.Was, &s.Value)
+	tables, err := k.tables(ctx)
+	if err == nil && len(tables) == 0 {
+		err = k.changeOption(ctx, s, s.Was, &s.Value)
+	}
 	if err != nil && !errors.Is(err, errLinkGone) {
 		return fmt.Errorf("setting %s to %d: %w", sysctlName(s), s.Was, err)
 	}
@@ -200,7 +197,7 @@ func sysctlLine(s plan.SetOption) string {
 }
 
 // forwarding6 lets the namespace forward IPv6.
-var forwarding6 = plan.SetOption{IPv6: true, Link: plan.AllLinks, Option: optionForwarding, Value: 1}
+var forwarding6 = plan.SetOption{IPv6: true, Link: plan.AllLinks, Option: plan.OptionForwarding, Value: 1}
 
 // sysctlName is the option as sysctl(8) has it. A dot in a link's name is a slash
 // there.

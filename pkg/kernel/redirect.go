@@ -158,7 +158,7 @@ func (k *Kernel) makeRedirect(ctx context.Context, s plan.Redirect) error {
 	if err != nil {
 		return err
 	}
-	have, err := k.tcFilters(ctx, l.Index, hookOf(s))
+	have, err := k.tcFilters(ctx, l.Index, hookOf(s.Egress))
 	if err != nil {
 		return err
 	}
@@ -173,17 +173,10 @@ func (k *Kernel) makeRedirect(ctx context.Context, s plan.Redirect) error {
 			return fmt.Errorf("the place %d among the link's filters is %w", redirectPriority, ErrConflict)
 		}
 	}
-	if err := k.putFilter(ctx, l.Index, hookOf(s), want.message(l.Index, hookOf(s), s.Name)); err != nil {
+	if err := k.putFilter(ctx, l.Index, hookOf(s.Egress), want.message(l.Index, hookOf(s.Egress), s.Name)); err != nil {
 		return err
 	}
 	return k.keepQueue(ctx, s.Link, s.TxQLen)
-}
-
-func hookOf(s plan.Redirect) uint32 {
-	if s.Egress {
-		return egressHook
-	}
-	return ingressHook
 }
 
 // wantedRedirect is the filter that the step puts on the hook.
@@ -222,7 +215,7 @@ func (f tcFilter) message(link int, hook uint32, name string) *message {
 func (k *Kernel) unredirect(ctx context.Context, s plan.Redirect) error {
 	l, found, err := k.findLink(ctx, s.Link)
 	if found && (s.Index == 0 || l.Index == s.Index) {
-		if _, err = k.removeFilter(ctx, l.Index, hookOf(s), redirectPriority, s.Name, s.KeepHook); err == nil {
+		if _, err = k.removeFilter(ctx, l.Index, hookOf(s.Egress), redirectPriority, s.Name, s.KeepHook); err == nil {
 			err = k.keepQueue(ctx, s.Link, s.TxQLen)
 		}
 	}

@@ -2,6 +2,8 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/lease"
@@ -11,9 +13,9 @@ import (
 // Options that packets need to be forwarded, by their names below
 // /proc/sys/net/*/conf.
 const (
-	optionForwarding = "forwarding"
-	optionLocalnet   = "route_localnet"
-	optionAcceptRA   = "accept_ra"
+	OptionForwarding = "forwarding"
+	OptionLocalnet   = "route_localnet" // IPv4's 127.0.0.0/8 may come and go by the link
+	OptionAcceptRA   = "accept_ra"      // of IPv6
 
 	acceptRAUnlessForwarding = 1
 	acceptRAAlways           = 2
@@ -33,14 +35,14 @@ func masqueradeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i I
 	}
 	if hasGateway(l, true) {
 		steps = append(steps,
-			SetOption{Link: i.Tap, Option: optionForwarding, Value: 1},
-			SetOption{Link: i.Tap, Option: optionLocalnet, Value: 1}) // so that what goes to 127.0.0.1 can be the guest's
-		if !link.Forwarding {
-			steps = append(steps, SetOption{Link: link.Name, Option: optionForwarding, Value: 1})
+			SetOption{Link: i.Tap, Option: OptionForwarding, Value: 1},
+			SetOption{Link: i.Tap, Option: OptionLocalnet, Value: 1}) // so that what goes to 127.0.0.1 can be the guest's
+		for _, from := range unforwarded(s, link, l) {
+			steps = append(steps, SetOption{Link: from.Name, Option: OptionForwarding, Value: 1})
 		}
 	}
 	if hasGateway(l, false) && !s.Forwarding6 {
-		steps = append(steps, forwardIPv6(s, link)...)
+		steps = append(steps, forwardIPv6(s)...)
 	}
 	return append(steps, translate(s, link, l, i, c))
 }
@@ -48,26 +50,47 @@ func masqueradeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i I
 // forwardIPv6 makes a router of the whole namespace: IPv6 has no such option of a
 // single link. A router forgets what it has heard from other routers, unless it is
 // told not to.
-func forwardIPv6(s netstate.Snapshot, link netstate.Link) Steps {
+func forwardIPv6(s netstate.Snapshot) Steps {
 	var steps Steps
-	for _, r := range s.RoutesOf(link.Index) {
-		if r.Dst.Addr().Is6() && r.Protocol == protocolRA && link.AcceptRA == acceptRAUnlessForwarding {
+	for _, link := range s.Links {
+		heard := slices.ContainsFunc(s.RoutesOf(link.Index), func(r netstate.Route) bool {
+			return r.Dst.Addr().Is6() && r.Protocol == protocolRA
+		})
+		if heard && link.AcceptRA == acceptRAUnlessForwarding {
 			steps = append(steps, SetOption{
-				IPv6: true, Link: link.Name, Option: optionAcceptRA, Value: acceptRAAlways, Was: link.AcceptRA,
+				IPv6: true, Link: link.Name, Option: OptionAcceptRA, Value: acceptRAAlways, Was: link.AcceptRA,
 			})
-			break
 		}
 	}
-	return append(steps, SetOption{IPv6: true, Link: AllLinks, Option: optionForwarding, Value: 1})
+	return append(steps, SetOption{IPv6: true, Link: AllLinks, Option: OptionForwarding, Value: 1})
+}
+
+// unforwarded are the links by which IPv4 answers for the guest come, and are not
+// forwarded yet: the pod interface, and others by which the pod goes somewhere.
+func unforwarded(s netstate.Snapshot, link netstate.Link, l lease.Lease) []netstate.Link {
+	if !hasGateway(l, true) {
+		return nil
+	}
+	var out []netstate.Link
+	for _, other := range s.Links {
+		has := slices.ContainsFunc(s.AddrsOf(other.Index), func(a netstate.Addr) bool { return a.Global() && a.Prefix.Addr().Is4() })
+		ours := strings.HasPrefix(other.Name, TapPrefix)
+		if other.Index == link.Index || has && !other.Loopback && !ours {
+			if !other.Forwarding {
+				out = append(out, other)
+			}
+		}
+	}
+	return out
 }
 
 // KnownOption reports whether an option is one that a plan sets. Its name is part of a
 // path.
 func KnownOption(s SetOption) bool {
 	if s.IPv6 {
-		return s.Link == AllLinks && s.Option == optionForwarding || s.Link != AllLinks && s.Option == optionAcceptRA
+		return s.Link == AllLinks && s.Option == OptionForwarding || s.Link != AllLinks && s.Option == OptionAcceptRA
 	}
-	return s.Link != AllLinks && (s.Option == optionForwarding || s.Option == optionLocalnet)
+	return s.Link != AllLinks && (s.Option == OptionForwarding || s.Option == OptionLocalnet)
 }
 
 // impersonating are the frames by which a guest would make itself the pod's router

@@ -14,7 +14,7 @@ type Chain struct {
 	// Type, Hook and Priority are those of a base chain; one that has none is
 	// jumped to.
 	Type     string `json:"type,omitempty"` // nat or filter
-	Hook     string `json:"hook,omitempty"` // prerouting, output or postrouting
+	Hook     string `json:"hook,omitempty"` // prerouting, forward, output or postrouting
 	Priority int    `json:"priority,omitempty"`
 	Rules    []Rule `json:"rules"`
 }
@@ -51,12 +51,15 @@ const (
 
 // Rule describes packets, and says what becomes of them. All that is set must hold.
 type Rule struct {
-	In    string        `json:"iifname,omitempty"`
-	Out   string        `json:"oifname,omitempty"`
-	Src   netip.Prefix  `json:"saddr,omitzero"`
-	Not   bool          `json:"not,omitempty"` // Src is any other source of its family
-	Dst   netip.Prefix  `json:"daddr,omitzero"`
-	Ports *config.Ports `json:"ports,omitempty"` // of the destination
+	In     string        `json:"iifname,omitempty"`
+	Out    string        `json:"oifname,omitempty"`
+	NotIn  string        `json:"notIn,omitempty"`  // it came by any other link; a name that ends in * is all that begin so
+	NotOut string        `json:"notOut,omitempty"` // it leaves by any other link, likewise
+	Family string        `json:"family,omitempty"` // ip or ip6, where nothing else says it
+	Src    netip.Prefix  `json:"saddr,omitzero"`
+	Not    bool          `json:"not,omitempty"` // Src is any other source of its family
+	Dst    netip.Prefix  `json:"daddr,omitzero"`
+	Ports  *config.Ports `json:"ports,omitempty"` // of the destination
 	// MidStream describes TCP segments that open no connection.
 	MidStream bool `json:"midStream,omitempty"`
 	// Redirects is ip or ip6, for what tells a host of a better way (RFC 792, RFC
@@ -77,6 +80,18 @@ func (r Rule) String() string {
 	}
 	if r.Out != "" {
 		add("oifname %s", r.Out)
+	}
+	if r.NotIn != "" {
+		add("iifname != %s", r.NotIn)
+	}
+	if r.NotOut != "" {
+		add("oifname != %s", r.NotOut)
+	}
+	switch r.Family {
+	case "ip":
+		add("meta nfproto ipv4")
+	case "ip6":
+		add("meta nfproto ipv6")
 	}
 	if r.Src.IsValid() {
 		not := ""
@@ -112,8 +127,10 @@ func (r Rule) String() string {
 	return strings.Join(words, " ")
 }
 
-func family(a netip.Addr) string {
-	if a.Is4() {
+func family(a netip.Addr) string { return familyName(a.Is4()) }
+
+func familyName(ipv4 bool) string {
+	if ipv4 {
 		return "ip"
 	}
 	return "ip6"

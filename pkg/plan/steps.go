@@ -22,9 +22,13 @@ func (s Steps) String() string {
 	return b.String()
 }
 
-// Without returns the steps that are not on a link.
+// Without returns the steps that are not on a link, and those whose work outlives it:
+// a table stays.
 func (s Steps) Without(link string) Steps {
-	return slices.DeleteFunc(slices.Clone(s), func(step Step) bool { return step.On() == link })
+	return slices.DeleteFunc(slices.Clone(s), func(step Step) bool {
+		_, outlives := step.(Translate)
+		return step.On() == link && !outlives
+	})
 }
 
 // stepJSON is a step in a file: its kind beside its fields.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/lease"
@@ -67,6 +68,7 @@ func translate(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interfa
 	outgoing := Chain{Name: "outgoing", Type: "filter", Hook: "output", Priority: priorityFilter}
 	leaving := Chain{Name: "leaving", Type: "nat", Hook: "postrouting", Priority: prioritySNAT}
 	all := networks(s, link, l)
+	raw.Rules = append(raw.Rules, Rule{In: "lo", Do: Return})
 	for _, n := range all {
 		raw.Rules = append(raw.Rules, n.raw(i.Tap)...)
 		if len(l.Server.DNS) > 0 {
@@ -76,21 +78,48 @@ func translate(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interfa
 			arriving.Rules = append(arriving.Rules, Rule{Dst: own, Do: Jump, Chain: inbound})
 			local.Rules = append(local.Rules, Rule{Dst: own, Do: Jump, Chain: inbound})
 		}
-		local.Rules = append(local.Rules, Rule{Dst: n.local, Do: Jump, Chain: inbound})
+		if hasDefault(l) { // of several guests, localhost is the one's that stands for the pod
+			local.Rules = append(local.Rules, Rule{Dst: n.local, Do: Jump, Chain: inbound})
+		}
 		outgoing.Rules = append(outgoing.Rules, Rule{Out: i.Tap, Redirects: family(n.guest), Do: Drop})
 		leaving.Rules = append(leaving.Rules, n.leaving(i.Tap)...)
 	}
+	for _, ipv4 := range []bool{true, false} {
+		if !hasGateway(l, ipv4) { // what the guest sends of it nevertheless would leave untranslated
+			raw.Rules = append(raw.Rules, Rule{In: i.Tap, Family: familyName(ipv4), Do: Drop})
+		}
+	}
+	forward := Chain{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter, Rules: forwarded(s, link, l)}
 	return Translate{
 		Link: link.Name, Index: link.Index, Table: TableName(link.Name),
-		Chains: []Chain{{Name: inbound, Rules: inboundRules(all, c)}, raw, arriving, local, outgoing, leaving},
+		Chains: []Chain{{Name: inbound, Rules: inboundRules(all, c)}, raw, arriving, local, forward, outgoing, leaving},
 	}
 }
 
-// raw keeps to its own network what would leave it untranslated, and from the pod's
-// localhost what the guest sends there: for the sake of those who dial it, the kernel
-// lets such packets come by the tap.
+func hasDefault(l lease.Lease) bool { return slices.ContainsFunc(l.Routes, lease.Route.Default) }
+
+// forwarded keeps the pod from being a router for others than its guests, where it
+// was none before.
+func forwarded(s netstate.Snapshot, link netstate.Link, l lease.Lease) []Rule {
+	var rules []Rule
+	for _, from := range unforwarded(s, link, l) {
+		rules = append(rules, Rule{In: from.Name, NotOut: TapPrefix + "*", Family: familyName(true), Do: Drop})
+	}
+	if hasGateway(l, false) && !s.Forwarding6 {
+		rules = append(rules, Rule{NotIn: TapPrefix + "*", NotOut: TapPrefix + "*", Family: familyName(false), Do: Drop})
+	}
+	return rules
+}
+
+// raw keeps to its own network what would leave it untranslated, and what comes for it
+// untranslated; and from the pod's localhost what the guest sends there: for the sake
+// of those who dial it, the kernel lets such packets come by the tap.
 func (n network) raw(tap string) []Rule {
-	rules := []Rule{{In: tap, Src: n.subnet, Not: true, Do: Drop}, {In: tap, Dst: n.loopback, Do: Drop}}
+	rules := []Rule{
+		{In: tap, Src: n.subnet, Not: true, Do: Drop},
+		{In: tap, Dst: n.loopback, Do: Drop},
+		{NotIn: tap, Dst: n.subnet, Do: Drop},
+	}
 	if n.guest.Is6() {
 		rules = append([]Rule{{In: tap, Src: linkLocalNet, Do: Return}, {In: tap, Src: unspecified6, Do: Return}}, rules...)
 	}

@@ -154,7 +154,7 @@ func (r Record) validate(podInterface string) error {
 		return fmt.Errorf("it names links that are not podwire's")
 	}
 	for n, step := range r.Steps {
-		if err := ownStep(step, i); err != nil {
+		if err := ownStep(step, i, r.Snapshot); err != nil {
 			return fmt.Errorf("step %d (%s): %w", n, step.Kind(), err)
 		}
 	}
@@ -169,8 +169,11 @@ func ownTap(i plan.Interface) string {
 	return plan.TapName(i.PodInterface)
 }
 
-func ownStep(step plan.Step, i plan.Interface) error {
-	own := []string{i.Tap, i.Bridge, i.PodInterface}
+func ownStep(step plan.Step, i plan.Interface, before netstate.Snapshot) error {
+	own := []string{i.Tap, i.PodInterface}
+	if i.Bridge != "" {
+		own = append(own, i.Bridge)
+	}
 	ok := slices.Contains(own, step.On())
 	switch s := step.(type) {
 	case plan.CreateTap, plan.CreateBridge, plan.AddAddresses:
@@ -180,7 +183,10 @@ func ownStep(step plan.Step, i plan.Interface) error {
 	case plan.Redirect:
 		ok = ok && slices.Contains(own, s.To)
 	case plan.SetOption:
-		ok = plan.KnownOption(s) && (ok || s.Link == plan.AllLinks)
+		// By another link of the pod answers for the guest may come. The name is part of
+		// a path.
+		_, ofPod := before.LinkByName(s.Link)
+		ok = plan.KnownOption(s) && (ok || s.Link == plan.AllLinks || ofPod) && filepath.IsLocal(s.Link) && filepath.Base(s.Link) == s.Link
 	case plan.Translate:
 		ok = ok && s.Table == plan.TableName(i.PodInterface)
 	}
