@@ -3,19 +3,23 @@
 # image, or with OFFLINE=1 of ours, which needs no registry.
 #
 # The first cluster is made by the commands of docs/kubernetes.md, and takes all the
-# tests; one for each further pod network takes those of the traffic. A cluster
-# that fails is kept, and build/e2e has what is known of it.
+# tests, with each binding; one for each further pod network takes those of the traffic,
+# in each shape with the first binding, and in one shape, another each time, with each
+# further one. A cluster that fails is kept, and build/e2e has what is known of it.
 #
 #   LAYOUTS="ptp/dual bridge/dual flannel/dual ptp/ipv4 ptp/ipv6"
 #                              the pod networks, and the address families of each
 #   FAMILY=ipv4|dual|ipv6      those of a pod network without
 #   SHAPES=launcher,split,...  the kinds of VM pod
+#   BINDINGS=bridge,tc,...     how each is joined to its pod
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 page=docs/kubernetes.md
 read -ra layouts <<<"${LAYOUTS:-ptp/dual bridge/dual flannel/dual ptp/ipv4 ptp/ipv6}"
 family=${FAMILY:-ipv4}
+IFS=, read -ra shapes <<<"${SHAPES:-launcher,split,hook,chained}"
+IFS=, read -ra bindings <<<"${BINDINGS:-bridge,tc,masquerade}"
 artifacts=build/e2e
 tests=build/e2e.test
 
@@ -26,8 +30,8 @@ run() {
 	local name=$1
 	shift
 	say "$name"
-	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m -test.parallel=4 \
-		-artifacts "$artifacts" -shapes "${SHAPES:-launcher,split,hook,chained}" "$@")
+	(cd tests/e2e && "${within[@]}" "../../$tests" -test.v -test.count=1 -test.timeout=45m -test.parallel=6 \
+		-artifacts "$artifacts" "$@")
 }
 
 # network WORD has what makes a cluster make that one: a layout, or LAYOUT/FAMILY.
@@ -35,6 +39,25 @@ network() {
 	export LAYOUT=${1%/*} FAMILY=$family
 	[ "$1" = "$LAYOUT" ] || FAMILY=${1#*/}
 }
+
+# each BINDING... prints each shape with each of these bindings.
+each() {
+	local binding shape
+	for binding in "$@"; do
+		for shape in "${shapes[@]}"; do echo "$shape/$binding"; done
+	done
+}
+
+# some N prints what the N-th of the further pod networks takes.
+some() {
+	local i
+	each "${bindings[0]}"
+	for ((i = 1; i < ${#bindings[@]}; i++)); do
+		echo "${shapes[($1 + i) % ${#shapes[@]}]}/${bindings[i]}"
+	done
+}
+
+commas() { paste -sd , -; }
 
 # collect keeps the nodes' own logs of what has failed.
 collect() {
@@ -57,13 +80,15 @@ network "${layouts[0]}"
 within=(env "PATH=$PWD/hack/kind/path:$PATH")
 run "the commands of $page" -docs "$page"
 within=("$PWD/hack/kind/with.sh")
-run "all tests, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -restart-node 'docker restart'
+run "all tests, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -restart-node 'docker restart' \
+	-shapes "$(each "${bindings[@]}" | commas)"
 
-for each in "${layouts[@]:1}"; do
-	network "$each"
+for ((n = 1; n < ${#layouts[@]}; n++)); do
+	network "${layouts[n]}"
 	hack/kind/cluster.sh delete
 	make cluster load
-	run "traffic, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -suite traffic
+	run "traffic, layout $LAYOUT, $FAMILY" -layout "$LAYOUT" -family "$FAMILY" -suite traffic \
+		-shapes "$(some "$n" | commas)"
 done
 hack/kind/with.sh --down
 cat "$artifacts"/table-*.txt

@@ -55,6 +55,7 @@ config() {
 		- |
 		  kind: KubeletConfiguration
 		  clusterDNS: [$(dns "$2" | paste -sd , | sed 's/[^,]*/"&"/g')]
+		  allowedUnsafeSysctls: [net.ipv6.conf.all.forwarding]
 	END
 	if offline; then
 		# /kind/resolv.conf: see node/entrypoint. Kubernetes of later versions refuses

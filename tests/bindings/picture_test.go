@@ -32,10 +32,12 @@ func (w *world) kernel() (k picture.Kernel, err error) {
 	k.Routes = ask(w.vm.Space, "ip", "-j", "-4", "route")
 	k.Routes6 = ask(w.vm.Space, "ip", "-j", "-6", "route")
 	k.Tables = ask(w.vm.Space, "nft", "-j", "list", "ruleset")
-	k.Filters = map[string]json.RawMessage{}
+	k.Filters, k.Sending = map[string]json.RawMessage{}, map[string]json.RawMessage{}
 	for _, dev := range []string{"eth0", w.to.Tap} {
-		filters := ask(w.vm.Space, "tc", "-j", "filter", "show", "dev", dev, "ingress")
-		k.Filters[dev] = bytecode.ReplaceAll(filters, []byte(`"bytecode":{}`))
+		for hook, of := range map[string]map[string]json.RawMessage{"ingress": k.Filters, "egress": k.Sending} {
+			filters := ask(w.vm.Space, "tc", "-j", "filter", "show", "dev", dev, hook)
+			of[dev] = bytecode.ReplaceAll(filters, []byte(`"bytecode":{}`))
+		}
 	}
 	return k, err
 }

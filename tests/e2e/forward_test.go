@@ -14,7 +14,7 @@ import (
 // within the pod's own namespace, where the guest is only with some bindings;
 // with the others it says so, and the two ways round it work.
 func (v *vm) testPortForward(t *testing.T) {
-	if v.binding.portForward {
+	if v.binding.beside {
 		within(t, 30*time.Second, "port-forward to reach the guest", func(ctx context.Context) error {
 			return v.greetsThrough(ctx, "vm", 80)
 		})
@@ -44,7 +44,7 @@ func (v *vm) refusesForward(t *testing.T) {
 	}
 	defer f.Close()
 	if body, err := f.Fetch(t.Context(), "/"); err == nil {
-		t.Fatalf("port-forward reached something in the VM's pod that says %q; with binding %q it should not", body, options.binding)
+		t.Fatalf("port-forward reached something in the VM's pod that says %q; with binding %q it should not", body, v.binding.name)
 	}
 	within(t, 20*time.Second, "kubectl to say why", func(context.Context) error {
 		if text := f.Text(); !strings.Contains(strings.ToLower(text), "connection refused") {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -38,9 +37,9 @@ var options struct {
 func init() {
 	o := &options
 	flag.StringVar(&o.kubeconfig, "kubeconfig", "", "the cluster; kubectl's own choice where empty, which is KUBECONFIG")
-	flag.StringVar(&o.shapes, "shapes", "launcher,split,hook,chained", "which shapes of VM pod to test")
+	flag.StringVar(&o.shapes, "shapes", "launcher,split,hook,chained", "which shapes of VM pod to test; SHAPE/BINDING for one with that binding alone")
 	flag.StringVar(&o.layout, "layout", "ptp", "how the cluster's CNI plugin makes a pod's network; a name for the output, and see layouts")
-	flag.StringVar(&o.binding, "binding", "bridge", "the binding that the manifests ask for")
+	flag.StringVar(&o.binding, "binding", "bridge", "the bindings of the shapes that are named without")
 	flag.StringVar(&o.family, "family", "ipv4", "the address families that the cluster's pods have: ipv4, ipv6 or dual")
 	flag.StringVar(&o.accel, "accel", "tcg", "how QEMU runs the guest: tcg or kvm")
 	flag.StringVar(&o.restartNode, "restart-node", "", "a shell command that restarts the node whose name it gets as its last word, such as \"docker restart\"; none: no node is restarted")
@@ -52,8 +51,8 @@ func init() {
 	flag.BoolVar(&o.keep, "keep", false, "leave the pods of the tests where they are")
 }
 
-// table is what the run ends with.
-var table = report.New(nil, nil)
+// tables are what the run ends with: one for each binding.
+var tables = map[string]*report.Table{}
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -84,7 +83,7 @@ func run(m *testing.M) (int, error) {
 	if err := flag.Set("test.skip", quickstart); err != nil {
 		return 0, err
 	}
-	wanted, err := wantedShapes()
+	wanted, err := wantedKinds()
 	if err != nil {
 		return 0, err
 	}
@@ -94,9 +93,14 @@ func run(m *testing.M) (int, error) {
 	if err := reach(dir); err != nil {
 		return 0, err
 	}
-	table = report.New(wanted, suite())
+	makeTables(wanted)
 	status := m.Run()
-	text := table.Text(fmt.Sprintf("layout %s, binding %s, %s:", options.layout, options.binding, options.family))
+	var text string
+	for _, b := range bindings {
+		if table := tables[b.name]; table != nil {
+			text += table.Text(fmt.Sprintf("layout %s, binding %s, %s:", options.layout, b.name, options.family)) + "\n"
+		}
+	}
 	fmt.Print("\n", text)
 	return status, writeTable(dir, text)
 }
@@ -128,21 +132,25 @@ func newCluster(dir checkout.Dir) *cluster.Cluster {
 	return &cluster.Cluster{Kubeconfig: options.kubeconfig, Dir: string(dir)}
 }
 
-// wantedShapes returns the names of the shapes to test.
-func wantedShapes() ([]string, error) {
-	names := strings.Split(options.shapes, ",")
-	for _, name := range names {
-		if _, ok := shapeNamed(name); !ok {
-			return nil, fmt.Errorf("flag -shapes: there is no shape %q", name)
+// makeTables makes a table for each binding, of the shapes that have it.
+func makeTables(wanted []kind) {
+	for _, b := range bindings {
+		var names []string
+		for _, k := range wanted {
+			if k.binding.name == b.name {
+				names = append(names, k.name)
+			}
+		}
+		if names != nil {
+			tables[b.name] = report.New(names, suite(b))
 		}
 	}
-	return names, nil
 }
 
+// wantedKinds returns the kinds of VM pod to test.
+func wantedKinds() ([]kind, error) { return parseKinds(options.shapes, options.binding) }
+
 func checkOptions() error {
-	if _, ok := bindings[options.binding]; !ok {
-		return fmt.Errorf("flag -binding: the tests do not know binding %q", options.binding)
-	}
 	if _, ok := families[options.family]; !ok {
 		return fmt.Errorf("flag -family: %q is none of ipv4, ipv6 and dual", options.family)
 	}

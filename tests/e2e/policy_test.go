@@ -38,7 +38,7 @@ func (w *world) findEnforcement(t *testing.T) {
 		}
 		return err
 	})
-	w.apply(t, "deny.yaml", map[string]string{"Pod": "control"})
+	w.apply(t, "deny.yaml", map[string]any{"Pod": "control"})
 	w.enforced = map[family]enforced{}
 	for _, f := range w.families {
 		at := url(control.addrs[f], 80, "/")
@@ -48,7 +48,9 @@ func (w *world) findEnforcement(t *testing.T) {
 			if !is {
 				note := "policy: not enforced by this cluster over " + string(f) + " " + relation + ": one that denies all did not cut off an ordinary pod"
 				t.Log(note)
-				table.Say(note)
+				for _, table := range tables {
+					table.Say(note)
+				}
 			}
 		}
 	}
@@ -107,10 +109,10 @@ func (v *vm) testPolicy(t *testing.T) {
 	clients := v.restricted()
 	if len(clients) == 0 {
 		t.Log("not enforced by this cluster, on ordinary pods either: nothing to compare a VM with")
-		table.Mark(v.name, "policy", "not enforced")
+		tables[v.binding.name].Mark(v.name, "policy", "not enforced")
 		return
 	}
-	v.apply(t, "deny.yaml", map[string]string{"Namespace": v.namespace, "Pod": "vm"})
+	v.apply(t, "deny.yaml", map[string]any{"Namespace": v.namespace, "Pod": "vm"})
 	t.Cleanup(func() {
 		if err := v.command(time.Minute, "delete", "--namespace", v.namespace, "networkpolicies", "--all"); err != nil {
 			t.Error(err)
@@ -119,7 +121,7 @@ func (v *vm) testPolicy(t *testing.T) {
 	for _, c := range clients {
 		within(t, time.Minute, "the VM to be cut off at "+c.at+" from node "+c.node, func(ctx context.Context) error { return v.cutOff(ctx, c.peer, c.at) })
 	}
-	v.apply(t, "allow.yaml", map[string]string{"Namespace": v.namespace, "Pod": "vm", "From": namespace})
+	v.apply(t, "allow.yaml", map[string]any{"Namespace": v.namespace, "Pod": "vm", "From": namespace})
 	for _, c := range clients {
 		within(t, time.Minute, "the VM to be reached again at "+c.at, func(ctx context.Context) error { return v.greets(ctx, c.peer, c.at) })
 	}

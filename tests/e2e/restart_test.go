@@ -33,7 +33,7 @@ func (w *world) testNodeRestart(t *testing.T, vms []*vm) {
 	for node, on := range byNode {
 		w.restart(t, node)
 		for _, v := range on {
-			t.Run(v.name, func(t *testing.T) { v.check(t, "restarted", (*vm).testComesBack) })
+			t.Run(v.String(), func(t *testing.T) { v.check(t, "restarted", (*vm).testComesBack) })
 		}
 	}
 }

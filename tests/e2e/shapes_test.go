@@ -17,9 +17,9 @@ import (
 type check struct {
 	name  string
 	test  func(*vm, *testing.T)
-	of    func(shape) bool // of which shapes; of all where nil
-	full  bool             // in the full suite alone: it does not depend on the layout
-	needs bool             // the checks after it make no sense without it
+	of    func(kind) bool // of which kinds; of all where nil
+	full  bool            // in the full suite alone: it does not depend on the layout
+	needs bool            // the checks after it make no sense without it
 }
 
 var checks = []check{
@@ -34,34 +34,41 @@ var checks = []check{
 	{name: "vm-service", test: (*vm).testVMService},
 	{name: "port-forward", test: (*vm).testPortForward, full: true},
 	{name: "policy", test: (*vm).testPolicy, full: true},
-	{name: "sidecar-crash", test: (*vm).testSidecarCrash, of: func(s shape) bool { return s.sidecar }, full: true},
+	{name: "beside", test: (*vm).testBeside, full: true},
+	{name: "ports", test: (*vm).testPorts, of: func(k kind) bool { return k.binding.beside }, full: true},
+	{name: "sidecar-crash", test: (*vm).testSidecarCrash, of: func(k kind) bool { return k.sidecar }, full: true},
 	{name: "readiness", test: (*vm).testReadiness, full: true},
-	{name: "liveness", test: (*vm).testLiveness, full: true, needs: true},
+	// Where a sidecar serves, the pod is wired once, and the restart of the VM's container is
+	// nothing to it.
+	{name: "liveness", test: (*vm).testLiveness, of: func(k kind) bool { return k.plain() || !k.sidecar }, full: true, needs: true},
 	{name: "delete", test: (*vm).testDelete},
-	{name: "again", test: (*vm).testAgain, full: true, needs: true},
-	{name: "evict", test: (*vm).testEvict, full: true},
+	{name: "again", test: (*vm).testAgain, of: kind.plain, full: true, needs: true},
+	{name: "evict", test: (*vm).testEvict, of: kind.plain, full: true},
 }
 
-// wanted reports whether the suite has the check.
-func (c check) wanted() bool { return !c.full || options.suite == "full" }
+// wanted reports whether the suite has the check for a kind of VM pod.
+func (c check) wanted(k kind) bool {
+	return (!c.full || options.suite == "full") && (c.of == nil || c.of(k))
+}
 
-// suite returns the names of the suite's checks.
-func suite() []string {
+// suite returns the names of the suite's checks with a binding.
+func suite(b binding) []string {
 	var names []string
 	for _, c := range checks {
-		if c.wanted() {
+		if slices.ContainsFunc(shapes, func(s shape) bool { return c.wanted(kind{s, b}) }) {
 			names = append(names, c.name)
 		}
 	}
 	return names
 }
 
-// TestShapes checks each shape, some at a time as -parallel has it, and at last
+// TestShapes checks each shape with each binding, some at a time as -parallel has it, and at last
 // restarts their nodes under them.
 func TestShapes(t *testing.T) {
 	w := newWorld(t)
-	names, _ := wantedShapes() // checked at the start
-	if slices.Contains(names, "chained") {
+	kinds, _ := wantedKinds() // checked at the start
+	chained := slices.ContainsFunc(kinds, func(k kind) bool { return k.name == "chained" })
+	if chained {
 		w.installCNI(t)
 	}
 	if options.suite == "full" {
@@ -69,11 +76,10 @@ func TestShapes(t *testing.T) {
 	}
 	var vms []*vm
 	t.Run("shape", func(t *testing.T) {
-		for _, name := range names {
-			s, _ := shapeNamed(name)
-			v := newVM(w, s)
+		for _, k := range kinds {
+			v := newVM(w, k)
 			vms = append(vms, v)
-			t.Run(name, func(t *testing.T) {
+			t.Run(k.String(), func(t *testing.T) {
 				t.Parallel()
 				v.test(t)
 			})
@@ -82,15 +88,15 @@ func TestShapes(t *testing.T) {
 	if options.restartNode != "" && options.suite == "full" {
 		t.Run("node-restart", func(t *testing.T) { w.testNodeRestart(t, vms) })
 	}
-	if slices.Contains(names, "chained") && options.suite == "full" {
-		t.Run("uninstall", w.testUninstall)
+	if chained && options.suite == "full" {
+		t.Run("uninstall", func(t *testing.T) { w.testUninstall(t, vms) })
 	}
 }
 
 // test runs the suite's checks.
 func (v *vm) test(t *testing.T) {
 	for _, c := range checks {
-		if !c.wanted() || c.of != nil && !c.of(v.shape) {
+		if !c.wanted(v.kind) {
 			continue
 		}
 		if ok := v.check(t, c.name, c.test); !ok && c.needs {
@@ -102,8 +108,9 @@ func (v *vm) test(t *testing.T) {
 // check runs a check, notes how it went and how long it took, and, if it failed,
 // what can be known.
 func (v *vm) check(t *testing.T, name string, test func(*vm, *testing.T)) bool {
-	began := time.Now()
+	began, ran := time.Now(), false
 	ok := t.Run(name, func(t *testing.T) {
+		ran = true
 		defer func() {
 			if t.Failed() {
 				v.collect(t, name)
@@ -111,16 +118,19 @@ func (v *vm) check(t *testing.T, name string, test func(*vm, *testing.T)) bool {
 		}()
 		test(v, t)
 	})
-	table.Note(v.name, name, ok, time.Since(began))
+	if ran { // as -test.run has it
+		tables[v.binding.name].Note(v.name, name, ok, time.Since(began))
+	}
 	return ok
 }
 
 // collect writes down what can be known of a check that failed.
 func (v *vm) collect(t *testing.T, check string) {
+	name := v.String() + "-" + check
 	if v.name == "chained" { // whose wiring is not in its pod's logs
-		collect(t, v.cluster, v.name+"-"+check+"-system", system)
+		collect(t, v.cluster, name+"-system", system)
 	}
-	dir := collect(t, v.cluster, v.name+"-"+check, v.namespace)
+	dir := collect(t, v.cluster, name, v.namespace)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := v.cluster.SaveExec(ctx, dir, "podwire-status.json", v.namespace, "vm", v.container, v.podwire, "status", "-o", "json"); err != nil {

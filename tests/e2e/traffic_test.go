@@ -31,26 +31,26 @@ func (v *vm) testGuest(t *testing.T) {
 	v.hasResolver(t, near)
 	within(t, 30*time.Second, "podwire's status to be well", func(ctx context.Context) error {
 		st, err := v.status(ctx)
-		if err == nil && st.Binding != options.binding {
+		if err == nil && st.Binding != v.binding.name {
 			err = fmt.Errorf("the binding is %q", st.Binding)
 		}
 		return err
 	})
 }
 
-// hasAddresses has the guest have the addresses that the API says of its pod, and no
-// others, of each family; with IPv6, it has made sure that nobody else has them
+// hasAddresses has the guest have the addresses that the API says of its pod, or its
+// own ones with a binding that gives it such, and no others, of each family; with IPv6, it has made sure that nobody else has them
 // (RFC 4862 section 5.4).
 func (v *vm) hasAddresses(t *testing.T) {
 	t.Helper()
-	for _, f := range v.families {
-		within(t, 30*time.Second, "the guest to have the pod's "+string(f)+" address", func(ctx context.Context) error {
+	for f, want := range v.guestAddrs() {
+		within(t, 30*time.Second, "the guest to have its "+string(f)+" address", func(ctx context.Context) error {
 			out, err := v.guest(ctx, "ip "+f.ip()+" -o addr show dev eth0 scope global")
 			if err != nil {
 				return err
 			}
-			if have := addresses(out); !slices.Equal(have, []netip.Addr{v.addrs[f]}) || unusable.MatchString(out) {
-				return fmt.Errorf("the guest has the addresses %q; the API says %s", out, v.addrs[f])
+			if have := addresses(out); !slices.Equal(have, []netip.Addr{want}) || unusable.MatchString(out) {
+				return fmt.Errorf("the guest has the addresses %q, and not %s", out, want)
 			}
 			return nil
 		})
@@ -193,7 +193,8 @@ func (v *vm) eachWay(try func(family, peer)) {
 }
 
 // testVMToPod reaches from the guest a pod on its own node and one on another,
-// which both see the pod's address, and no other, as the guest's.
+// which both see the pod's address, and no other, as the guest's, and the guest itself
+// by that address.
 func (v *vm) testVMToPod(t *testing.T) {
 	v.eachWay(func(f family, to peer) {
 		within(t, 30*time.Second, "the guest to reach over "+string(f)+" a pod on node "+to.node, func(ctx context.Context) error {
@@ -205,6 +206,15 @@ func (v *vm) testVMToPod(t *testing.T) {
 			return isPeer(out, to, v.addrs[f])
 		})
 	})
+	for _, f := range v.families {
+		within(t, 30*time.Second, "the guest to reach itself over "+string(f)+" by the pod's address", func(ctx context.Context) error {
+			out, err := v.guest(ctx, "timeout 10 wget -q -O - "+url(v.addrs[f], 80, "/"))
+			if err != nil {
+				return err
+			}
+			return v.isGreeting(out)
+		})
+	}
 }
 
 // isPeer asks whether an answer is that of a peer who saw who asked.
@@ -263,7 +273,7 @@ func (v *vm) testService(t *testing.T) {
 // And each of the guest's servers, which may be of either family, answers it.
 func (v *vm) testDNS(t *testing.T) {
 	domain := v.domain(t)
-	v.apply(t, "services.yaml", map[string]string{"Namespace": v.namespace, "Peers": namespace, "Domain": domain})
+	v.apply(t, "services.yaml", map[string]any{"Namespace": v.namespace, "Peers": namespace, "Domain": domain})
 	names := []string{"peer." + namespace}
 	for _, f := range v.families {
 		names = append(names, "peer-"+f.short()+"."+namespace+".svc."+domain, "friend-"+f.short())
@@ -306,7 +316,7 @@ func (v *vm) testAPIServer(t *testing.T) {
 // testVMService reaches the guest by a service that selects its pod, from both nodes:
 // by the service's name, and by its address of each family.
 func (v *vm) testVMService(t *testing.T) {
-	v.apply(t, "services.yaml", map[string]string{"Namespace": v.namespace, "Peers": namespace, "Domain": v.domain(t)})
+	v.apply(t, "services.yaml", map[string]any{"Namespace": v.namespace, "Peers": namespace, "Domain": v.domain(t)})
 	within(t, 30*time.Second, "the VM to be its service's endpoint", func(ctx context.Context) error { return v.isEndpoint(ctx, true) })
 	for _, from := range v.both() {
 		within(t, 30*time.Second, "the service to reach the VM from node "+from.node, func(ctx context.Context) error {

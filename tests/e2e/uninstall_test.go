@@ -11,9 +11,14 @@ import (
 // testUninstall takes the CNI plugin away as the page says, which waits for each
 // node to say that nothing of it is left. Then pods have a network as ever, and
 // one that asks to be wired is not.
-func (w *world) testUninstall(t *testing.T) {
-	if err := w.cluster.DeleteNamespace(t.Context(), "podwire-chained"); err != nil {
-		t.Fatal(err) // its pods need the plugin when they go
+func (w *world) testUninstall(t *testing.T, vms []*vm) {
+	for _, v := range vms {
+		if v.name != "chained" {
+			continue
+		}
+		if err := v.cluster.DeleteNamespace(t.Context(), v.namespace); err != nil {
+			t.Fatal(err) // its pods need the plugin when they go
+		}
 	}
 	w.typeIn(t, 3*time.Minute, w.pageSays(t, "uninstall"))
 	const after = "after"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,17 +16,29 @@ import (
 	"github.com/podwire/podwire/tests/cluster"
 )
 
-// vm is the VM pod of a shape.
+// vm is a VM pod.
 type vm struct {
 	*world
-	shape
+	kind
 	namespace string
 	pod       cluster.Pod // as it was when it was last Ready
-	addrs     addrs
+	addrs     addrs       // of the pod
 }
 
-func newVM(w *world, s shape) *vm {
-	return &vm{world: w, shape: s, namespace: "podwire-" + s.name}
+func newVM(w *world, k kind) *vm {
+	return &vm{world: w, kind: k, namespace: k.namespace()}
+}
+
+// guestAddrs are the guest's own addresses.
+func (v *vm) guestAddrs() addrs {
+	if v.binding.guest == nil {
+		return v.addrs
+	}
+	own := addrs{}
+	for _, f := range v.families {
+		own[f] = v.binding.guest[f]
+	}
+	return own
 }
 
 // start applies the shape's manifests and waits for its guest.
@@ -43,22 +56,37 @@ func (v *vm) start(t *testing.T) {
 	}
 }
 
-// applyShape applies the shape's manifests, as they are or with the component
-// that has QEMU use KVM.
+// applyShape applies the shape's manifests, as they are or with the components of the
+// binding, of IPv6 forwarding and of KVM.
 func (v *vm) applyShape(ctx context.Context) error {
 	dir := v.manifests(v.name)
-	if options.accel == "kvm" {
+	if with := v.components(); len(with) > 0 {
 		var err error
-		if dir, err = v.overlay("kvm"); err != nil {
+		if dir, err = v.overlay(with); err != nil {
 			return err
 		}
 	}
 	return v.cluster.ApplyDir(ctx, dir)
 }
 
-// overlay writes a kustomization of the shape with a component, and returns where.
-func (v *vm) overlay(component string) (string, error) {
-	dir := filepath.Join(fromTop(v.dir, options.artifacts), "kustomize", v.name)
+// components are those of manifests/components that the VM pod is made with.
+func (v *vm) components() []string {
+	var names []string
+	if !v.plain() {
+		names = append(names, v.binding.component)
+	}
+	if v.binding.forwards && slices.Contains(v.families, ipv6) && v.name != "split" {
+		names = append(names, "ipv6-forwarding")
+	}
+	if options.accel == "kvm" {
+		names = append(names, "kvm")
+	}
+	return names
+}
+
+// overlay writes a kustomization of the shape with components, and returns where.
+func (v *vm) overlay(components []string) (string, error) {
+	dir := filepath.Join(fromTop(v.dir, options.artifacts), "kustomize", v.String())
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -67,11 +95,20 @@ func (v *vm) overlay(component string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	with, err := filepath.Rel(dir, v.manifests(filepath.Join("components", component)))
+	with := make([]string, len(components))
+	for i, name := range components {
+		if with[i], err = filepath.Rel(dir, v.manifests(filepath.Join("components", name))); err != nil {
+			return "", err
+		}
+	}
+	text, err := v.render("kustomization.yaml", map[string]any{
+		"Namespace": v.namespace, "Resource": shape, "Components": with, "Shape": v.name, "Binding": v.binding.name,
+		"Privileged": v.binding.forwards && slices.Contains(v.families, ipv6) && v.name == "split",
+		"Ports":      guestPorts, "ExcludePort": podPort,
+	})
 	if err != nil {
 		return "", err
 	}
-	text := fmt.Sprintf("resources: [%s]\ncomponents: [%s]\n", shape, with)
 	return dir, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o644)
 }
 
@@ -171,12 +208,12 @@ func (v *vm) greets(ctx context.Context, from peer, url string) error {
 // isGreeting asks whether a text is what the guest serves: that names one of its
 // addresses.
 func (v *vm) isGreeting(text string) error {
-	for _, addr := range v.addrs {
+	for _, addr := range v.guestAddrs() {
 		if text == fmt.Sprintf("hello from vm at %s\n", addr) {
 			return nil
 		}
 	}
-	return fmt.Errorf("the guest serves %q; its addresses are %v", text, v.addrs)
+	return fmt.Errorf("the guest serves %q; its addresses are %v", text, v.guestAddrs())
 }
 
 // status asks podwire how the pod's network is.

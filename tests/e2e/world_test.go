@@ -3,11 +3,11 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"embed"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -32,7 +32,6 @@ type world struct {
 	cluster  *cluster.Cluster
 	dir      checkout.Dir
 	families []family
-	binding  binding
 	peers    []peer
 	service  addrs // of the peers
 	enforced map[family]enforced
@@ -52,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{cluster: newCluster(dir), dir: dir, families: families[options.family], binding: bindings[options.binding]}
+	w := &world{cluster: newCluster(dir), dir: dir, families: families[options.family]}
 	t.Cleanup(func() {
 		if t.Failed() {
 			collect(t, w.cluster, "world", namespace)
@@ -75,13 +74,14 @@ func newWorld(t *testing.T) *world {
 // delete deletes what the tests made, and what a run before left.
 func (w *world) delete(t *testing.T) {
 	t.Helper()
-	names, err := wantedShapes()
-	names = append(names, "e2e")
+	kinds, err := wantedKinds()
+	namespaces := []string{namespace}
+	for _, k := range kinds {
+		namespaces = append(namespaces, k.namespace())
+	}
 	// All end at the same time, VMs as they are.
 	for _, wait := range []string{"--wait=false", "--wait=true"} {
-		for _, name := range names {
-			err = errors.Join(err, w.command(5*time.Minute, "delete", "namespace", "podwire-"+name, "--ignore-not-found", wait))
-		}
+		err = errors.Join(err, w.command(5*time.Minute, append([]string{"delete", "namespace", "--ignore-not-found", wait}, namespaces...)...))
 	}
 	if err != nil {
 		t.Error(err)
@@ -219,28 +219,33 @@ func (w *world) sawAll(answers string) error {
 //go:embed testdata
 var testdata embed.FS
 
-// apply applies a file of testdata, in which .Families, .FamilyPolicy (of a service of
-// all of them) and the values of with are known.
-func (w *world) apply(t *testing.T, file string, with map[string]string) {
+// apply applies a file of testdata.
+func (w *world) apply(t *testing.T, file string, with map[string]any) {
 	t.Helper()
+	manifests, err := w.render(file, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cluster.Apply(t.Context(), manifests); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// render returns a file of testdata, in which .Families, .FamilyPolicy (of a service of
+// all of them) and the values of with are known.
+func (w *world) render(file string, with map[string]any) (string, error) {
 	values := map[string]any{"Families": w.families, "FamilyPolicy": "SingleStack", "Image": image, "Namespace": namespace}
 	if len(w.families) > 1 {
 		values["FamilyPolicy"] = "RequireDualStack"
 	}
-	for key, value := range with {
-		values[key] = value
-	}
+	maps.Copy(values, with)
 	text, err := template.New(file).Funcs(template.FuncMap{"short": family.short}).ParseFS(testdata, "testdata/"+file)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
-	var b bytes.Buffer
-	if err := text.Option("missingkey=error").Execute(&b, values); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.cluster.Apply(t.Context(), b.String()); err != nil {
-		t.Fatal(err)
-	}
+	var b strings.Builder
+	err = text.Option("missingkey=error").Execute(&b, values)
+	return b.String(), err
 }
 
 // in runs a busybox command in an ordinary pod.

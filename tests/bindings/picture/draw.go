@@ -105,11 +105,17 @@ func (s state) linkLines(l link) []string {
 			out = append(out, r.Dst+" via "+r.Via)
 		}
 	}
-	for _, f := range s.filters[l.Name] {
+	out = append(out, filterLines("ingress", s.filters[l.Name])...)
+	return append(out, filterLines("egress", s.sending[l.Name])...)
+}
+
+func filterLines(hook string, filters []filter) []string {
+	var out []string
+	for _, f := range filters {
 		if f.Options == nil || f.Kind != "bpf" { // the head of a chain, or a redirection, which is drawn
 			continue
 		}
-		out = append(out, fmt.Sprintf("ingress, place %d: a filter (cls_bpf) that drops some frames", f.Pref))
+		out = append(out, fmt.Sprintf("%s, place %d: a filter (cls_bpf) that drops some frames", hook, f.Pref))
 	}
 	return out
 }

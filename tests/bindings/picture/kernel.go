@@ -21,6 +21,7 @@ type Kernel struct {
 	Routes  json.RawMessage            `json:"routes"`  // ip -j -4 route in the pod
 	Routes6 json.RawMessage            `json:"routes6"` // ip -j -6 route in the pod
 	Filters map[string]json.RawMessage `json:"filters"` // tc -j filter show dev LINK ingress, by link, in the pod
+	Sending map[string]json.RawMessage `json:"sending"` // the same of egress
 	Tables  json.RawMessage            `json:"tables"`  // nft -j list ruleset in the pod
 }
 
@@ -74,7 +75,7 @@ type filter struct {
 type state struct {
 	node, pod, guest []link
 	routes           []route
-	filters          map[string][]filter
+	filters, sending map[string][]filter
 	tables           []object
 }
 
@@ -94,12 +95,16 @@ func read(k Kernel) (s state, err error) {
 	into(k.Routes, "the pod's routes", &s.routes)
 	into(k.Routes6, "the pod's IPv6 routes", &routes6)
 	s.routes = append(s.routes, routes6...)
-	s.filters = map[string][]filter{}
-	for dev, text := range k.Filters {
-		var filters []filter
-		into(text, "the filters of "+dev, &filters)
-		s.filters[dev] = filters
+	hook := func(texts map[string]json.RawMessage) map[string][]filter {
+		out := map[string][]filter{}
+		for dev, text := range texts {
+			var filters []filter
+			into(text, "the filters of "+dev, &filters)
+			out[dev] = filters
+		}
+		return out
 	}
+	s.filters, s.sending = hook(k.Filters), hook(k.Sending)
 	var ruleset struct{ Nftables []object }
 	into(k.Tables, "the tables", &ruleset)
 	s.tables = ruleset.Nftables
