@@ -73,12 +73,10 @@ func unforwarded(s netstate.Snapshot, link netstate.Link, l lease.Lease) []netst
 	}
 	var out []netstate.Link
 	for _, other := range s.Links {
-		has := slices.ContainsFunc(s.AddrsOf(other.Index), func(a netstate.Addr) bool { return a.Global() && a.Prefix.Addr().Is4() })
-		ours := strings.HasPrefix(other.Name, TapPrefix)
-		if other.Index == link.Index || has && !other.Loopback && !ours {
-			if !other.Forwarding {
-				out = append(out, other)
-			}
+		ofPod := !other.Loopback && !strings.HasPrefix(other.Name, TapPrefix) &&
+			slices.ContainsFunc(s.AddrsOf(other.Index), func(a netstate.Addr) bool { return a.Global() && a.Prefix.Addr().Is4() })
+		if !other.Forwarding && (other.Index == link.Index || ofPod) {
+			out = append(out, other)
 		}
 	}
 	return out

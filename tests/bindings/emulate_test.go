@@ -8,33 +8,35 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/podwire/podwire/tests/guest"
 )
 
 // emulating measures traffic of real guests, which run all at a time, one of them at
 // work.
 func emulating(m *meter, t testing.TB, worlds []*world) error {
-	machines := map[string]*machine{}
+	machines := map[string]*guest.Machine{}
 	for _, w := range worlds {
-		guest, err := w.boot(t)
+		vm, err := w.boot(t)
 		if err != nil {
 			return fmt.Errorf("%s: %w", w.binding.name, err)
 		}
-		defer func() { _ = guest.launcher.Process.Kill() }()
-		machines[w.binding.name] = guest
+		defer vm.Kill()
+		machines[w.binding.name] = vm
 	}
 	const size = 8 << 20
 	out, in, echo := m.row("TCP from a guest of QEMU's (TCG)", "Mbit/s"), m.row("TCP to a guest of QEMU's (TCG)", "Mbit/s"), m.row("ping from a guest of QEMU's (TCG)", "µs")
 	return inTurn(worlds, machineRounds, func(w *world) error {
-		guest := machines[w.binding.name]
-		sent, err := w.timed(guest, fmt.Sprintf("(echo drop %d; head -c %d /dev/zero) | nc %s %d", size, size, far4, port))
+		vm := machines[w.binding.name]
+		sent, err := w.timed(vm, fmt.Sprintf("(echo drop %d; head -c %d /dev/zero) | nc %s %d", size, size, far4, port))
 		if err != nil {
 			return err
 		}
-		received, err := w.timed(guest, fmt.Sprintf("echo give %d | nc %s %d | wc -c", size, far4, port))
+		received, err := w.timed(vm, fmt.Sprintf("echo give %d | nc %s %d | wc -c", size, far4, port))
 		if err != nil {
 			return err
 		}
-		said, _, err := guest.Run(w.ctx, fmt.Sprintf("ping -c 40 -i 0.05 %s", far4))
+		said, _, err := vm.Run(w.ctx, fmt.Sprintf("ping -c 40 -i 0.05 %s", far4))
 		if err != nil {
 			return err
 		}
@@ -50,9 +52,9 @@ func emulating(m *meter, t testing.TB, worlds []*world) error {
 }
 
 // timed runs a command in a guest, which has to say something.
-func (w *world) timed(guest *machine, command string) (time.Duration, error) {
+func (w *world) timed(m *guest.Machine, command string) (time.Duration, error) {
 	start := time.Now()
-	said, status, err := guest.Run(w.ctx, command)
+	said, status, err := m.Run(w.ctx, command)
 	if err == nil && (status != 0 || strings.TrimSpace(said) == "") {
 		err = fmt.Errorf("guest# %s: status %d, %q", command, status, said)
 	}

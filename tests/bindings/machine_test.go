@@ -4,22 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
 )
-
-// machine is a guest that podwire-launcher runs.
-type machine struct {
-	*guest.Console
-	launcher *exec.Cmd
-	log      pod.Log
-	ended    chan error
-}
 
 // machine has a guest of libvirt's take the pod's place, and leave it again.
 func (w *world) machine(t testing.TB) error {
@@ -28,62 +18,23 @@ func (w *world) machine(t testing.TB) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = m.launcher.Process.Kill() }() // of one that failed
+	defer m.Kill() // of one that failed
 	if err := w.machineTalks(m); err != nil {
-		return fmt.Errorf("%w\n%s", err, m.log.String())
+		return m.Explain(err)
 	}
-	return errors.Join(w.shutDown(m), w.unchanged(w.before))
+	return errors.Join(m.ShutDown(w.ctx), w.unchanged(w.before))
 }
 
 // boot runs podwire-launcher in the VM's pod, and waits until the guest is ready.
-func (w *world) boot(t testing.TB) (*machine, error) {
+func (w *world) boot(t testing.TB) (*guest.Machine, error) {
 	t.Helper()
-	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, "podwire.ip6=wait", "podwire.listen=80")
-	if err != nil {
-		return nil, err
-	}
-	program, err := w.dir.Program("podwire-launcher")
-	if err != nil {
-		return nil, err
-	}
-	const domain = "/run/test/domain.xml"
-	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
-		return nil, err
-	}
-	m := &machine{Console: console, ended: make(chan error, 1)}
-	m.launcher = exec.Command(program, append([]string{"--binding", w.binding.name, "--start-libvirtd", domain}, w.binding.flags...)...)
-	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
-	if err := w.vm.Start(m.launcher); err != nil {
-		return nil, err
-	}
-	go func() { m.ended <- m.launcher.Wait() }()
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
-		_ = m.launcher.Process.Kill()
-		return nil, fmt.Errorf("%w\n%s", err, m.log.String())
-	}
-	return m, nil
-}
-
-// shutDown ends the guest as the kubelet does.
-func (w *world) shutDown(m *machine) error {
-	if err := m.launcher.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	var err error
-	select {
-	case err = <-m.ended:
-	case <-w.ctx.Done():
-		err = errors.New("it did not end")
-	}
-	if err != nil {
-		err = fmt.Errorf("podwire-launcher: %w\n%s", err, m.log.String())
-	}
-	return err
+	return guest.Boot(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, []string{"podwire.ip6=wait", "podwire.listen=80"},
+		append([]string{"--binding", w.binding.name}, w.binding.flags...)...)
 }
 
 // machineTalks: the guest was told its addresses, reaches what a pod does, and is
 // reached.
-func (w *world) machineTalks(m *machine) error {
+func (w *world) machineTalks(m *guest.Machine) error {
 	lease, err := m.Bound(w.ctx)
 	if err != nil {
 		return err

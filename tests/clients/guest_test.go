@@ -1,10 +1,9 @@
 package clients
 
 import (
+	"context"
 	"net/netip"
-	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -62,42 +61,21 @@ func hasBothFamilies(t *testing.T, w *world) {
 	}
 }
 
-// machine is a guest that podwire-launcher runs.
-type machine struct {
-	*guest.Console
-	launcher *exec.Cmd
-	log      pod.Log
-}
-
 // boot runs podwire-launcher in the VM's pod, with a real guest, and waits until that
 // is ready. The end of the test ends it.
-func (w *world) boot(t *testing.T, ask ...string) *machine {
+func (w *world) boot(t *testing.T, ask ...string) *guest.Machine {
 	t.Helper()
-	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
+	m, err := guest.Boot(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask)
 	if err != nil {
-		t.Fatal(err)
-	}
-	const domain = "/run/test/domain.xml"
-	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	program, err := w.dir.Program("podwire-launcher")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := &machine{Console: console, launcher: exec.Command(program, "--start-libvirtd", domain)}
-	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
-	if err := w.vm.Start(m.launcher); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = m.launcher.Process.Signal(syscall.SIGTERM)
-		if err := m.launcher.Wait(); err != nil {
-			t.Errorf("the launcher ended: %v\n%s", err, m.log.String())
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := m.ShutDown(ctx); err != nil {
+			t.Error(err)
+			m.Kill()
 		}
 	})
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
-		t.Fatalf("%v\n%s", err, m.log.String())
-	}
 	return m
 }

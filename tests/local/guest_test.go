@@ -39,7 +39,13 @@ func (w *world) boot(t *testing.T, ask ...string) *machine {
 // bootWith is boot with arguments for podwire-launcher.
 func (w *world) bootWith(t *testing.T, args []string, ask ...string) *machine {
 	t.Helper()
-	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
+	return w.bootDomain(t, guest.Domain{Ask: ask}, args...)
+}
+
+// bootDomain is boot for a guest that is more than usual.
+func (w *world) bootDomain(t *testing.T, d guest.Domain, args ...string) *machine {
+	t.Helper()
+	xml, console, err := guest.InPodAs(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, d)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,21 +62,6 @@ func (w *world) wantCard(t *testing.T, m *machine) {
 	w.run(t, m, "readlink -f /sys/class/net/eth0/device/.. | grep /0000:00:10.0$")
 }
 
-// bootDomain is boot for a guest that is more than usual.
-func (w *world) bootDomain(t *testing.T, d guest.Domain, args ...string) *machine {
-	t.Helper()
-	xml, console, err := guest.InPodAs(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := w.launch(t, xml, args...)
-	m.Console = console
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
-		t.Fatalf("%v\n%s", err, m.log.String())
-	}
-	return m
-}
-
 // bulk is what a guest sends, and gets back, in a connection: many frames.
 const bulk = 500_000
 

@@ -3,21 +3,11 @@ package matrix
 import (
 	"errors"
 	"fmt"
-	"os/exec"
-	"syscall"
 	"testing"
 
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
 )
-
-// machine is a guest that podwire-launcher runs.
-type machine struct {
-	*guest.Console
-	launcher *exec.Cmd
-	log      pod.Log
-	ended    chan error
-}
 
 // boots has a real guest take the pod's place, and leave it again.
 func (w *world) boots(t *testing.T) error {
@@ -30,60 +20,29 @@ func (w *world) boots(t *testing.T) error {
 	if err != nil {
 		return fmt.Errorf("the guest of libvirt's: %w", err)
 	}
-	defer func() { _ = m.launcher.Process.Kill() }() // of a cell that failed
+	defer m.Kill() // of a cell that failed
 	if err := w.machineReaches(m); err != nil {
-		return fmt.Errorf("the guest of libvirt's: %w\n%s", err, m.log.String())
+		return fmt.Errorf("the guest of libvirt's: %w", m.Explain(err))
 	}
-	if err := m.launcher.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := m.ShutDown(w.ctx); err != nil {
 		return err
-	}
-	select {
-	case err = <-m.ended:
-	case <-w.ctx.Done():
-		err = errors.New("it did not end")
-	}
-	if err != nil {
-		return fmt.Errorf("podwire-launcher: %w\n%s", err, m.log.String())
 	}
 	return w.unchanged(before)
 }
 
 // boot runs podwire-launcher in the VM's pod, and waits until the guest is ready.
-func (w *world) boot(t *testing.T) (*machine, error) {
+func (w *world) boot(t *testing.T) (*guest.Machine, error) {
 	t.Helper()
 	var ask []string
 	if w.family != ipv4 {
 		ask = append(ask, "podwire.ip6=wait")
 	}
-	xml, console, err := guest.InPod(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask...)
-	if err != nil {
-		return nil, err
-	}
-	program, err := w.dir.Program("podwire-launcher")
-	if err != nil {
-		return nil, err
-	}
-	const domain = "/run/test/domain.xml"
-	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
-		return nil, err
-	}
-	m := &machine{Console: console, ended: make(chan error, 1)}
-	m.launcher = exec.Command(program, "--start-libvirtd", domain)
-	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
-	if err := w.vm.Start(m.launcher); err != nil {
-		return nil, err
-	}
-	go func() { m.ended <- m.launcher.Wait() }()
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
-		_ = m.launcher.Process.Kill()
-		return nil, fmt.Errorf("%w\n%s", err, m.log.String())
-	}
-	return m, nil
+	return guest.Boot(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, ask)
 }
 
 // machineReaches is reaches, for a guest that is talked to by its console. That it is
 // reached is tried by echo requests.
-func (w *world) machineReaches(m *machine) error {
+func (w *world) machineReaches(m *guest.Machine) error {
 	for _, own := range w.vm.Addrs {
 		bound := m.Bound
 		if own.Addr().Is6() {
@@ -105,7 +64,7 @@ func (w *world) machineReaches(m *machine) error {
 	return errors.Join(errs...)
 }
 
-func (w *world) machineCalls(m *machine, to target) error {
+func (w *world) machineCalls(m *guest.Machine, to target) error {
 	addr := to.at.Addr()
 	if addr.Is6() && addr.IsLinkLocalUnicast() {
 		addr = addr.WithZone("eth0")
