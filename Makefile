@@ -42,7 +42,7 @@ short-fuzz: install ## each fuzz target 20000 times
 	@./hack/fuzz.sh 20000x
 
 local: install build ## real DHCP clients and real VMs on real pod networks
-	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) $$(../hack/go.sh list ./... | grep -vE '/(matrix|clients|bindings)$$')
+	cd tests && ../hack/go.sh test -count=1 $(TESTFLAGS) $$(../hack/go.sh list ./... | grep -vE 'tests/(matrix|clients|bindings)$$')
 
 matrix: install build ## every pod network, DHCP client and binding, as tables
 	@mkdir -p build/matrix build/bindings && rm -f build/matrix/* build/bindings/*
