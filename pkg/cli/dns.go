@@ -47,12 +47,12 @@ func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error
 	if err := a.kernel.Require(kernel.NeedNetAdmin, kernel.NeedTun); err != nil {
 		return nil, fmt.Errorf("relaying DNS: %w", err)
 	}
-	log := a.log.With("link", r.Interface.PodInterface)
+	log, peers := a.log.With("link", r.Interface.PodInterface), dnsforward.Peers(r.Lease, r.Snapshot)
 	f := &forwarder{
 		relay: dnsforward.New(dnsforward.Options{
-			Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Guest: standIns(dnsforward.Peers(r.Lease, r.Snapshot)), Log: log,
+			Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Guest: standIns(peers), Log: log,
 		}),
-		open: func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r) },
+		open: func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r, peers) },
 		log:  log,
 	}
 	var err error
@@ -62,9 +62,8 @@ func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error
 	return f, nil
 }
 
-func (a *Agent) openPassage(ctx context.Context, r record.Record) (*passage, error) {
+func (a *Agent) openPassage(ctx context.Context, r record.Record, peers []dnsforward.Peer) (*passage, error) {
 	l, name := r.Lease, plan.TunnelName(r.Interface.PodInterface)
-	peers := dnsforward.Peers(l, r.Snapshot)
 	tunnel, err := a.kernel.OpenTunnel(ctx, name, l.Server.DNS, standIns(peers), l.MTU)
 	if err != nil {
 		return nil, err

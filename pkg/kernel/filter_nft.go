@@ -33,14 +33,9 @@ func (c nftChain) String() string { return c.link + "/" + c.name }
 // Every snapshot asks for them, so they are read without the library, which for
 // each look opens a socket of its own or holds one that it reads in a costlier way.
 func (k *Kernel) nftFilters(ctx context.Context) ([]nftChain, error) {
-	if err := k.openNetfilter(); err != nil {
-		return nil, unless(err, unix.EPROTONOSUPPORT)
-	}
-	const getChain = unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETCHAIN
-	m := newMessage([]byte{byte(nftTable.Family), unix.NFNETLINK_V0, 0, 0}) // struct nfgenmsg
-	msgs, err := k.netfilter.dump(ctx, getChain, m)
-	if err := unless(err, unix.EINVAL, unix.EOPNOTSUPP, unix.ENOENT); err != nil {
-		return nil, fmt.Errorf("reading nftables chains: %w", err)
+	msgs, err := k.dumpNFT(ctx, unix.NFT_MSG_GETCHAIN, newNFTOf(byte(nftTable.Family)))
+	if err != nil {
+		return nil, err
 	}
 	var out []nftChain
 	for _, msg := range msgs {

@@ -11,8 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// newNFT begins a message about nftables of the family inet: struct nfgenmsg.
-func newNFT() *message { return newMessage([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}) }
+// newNFT begins a message about nftables of the family inet.
+func newNFT() *message { return newNFTOf(unix.NFPROTO_INET) }
+
+// newNFTOf begins a message about nftables of a family: struct nfgenmsg.
+func newNFTOf(family byte) *message { return newMessage([]byte{family, unix.NFNETLINK_V0, 0, 0}) }
 
 // be32 is a number as netfilter has it.
 func (a attribute) be32() uint32 {

@@ -67,9 +67,8 @@ func translate(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interfa
 	local := Chain{Name: "local", Type: "nat", Hook: "output", Priority: priorityDNAT}
 	outgoing := Chain{Name: "outgoing", Type: "filter", Hook: "output", Priority: priorityFilter}
 	leaving := Chain{Name: "leaving", Type: "nat", Hook: "postrouting", Priority: prioritySNAT}
-	all := networks(s, link, l)
 	raw.Rules = append(raw.Rules, Rule{In: "lo", Do: Return})
-	for _, n := range all {
+	for _, n := range networks(s, link, l) {
 		raw.Rules = append(raw.Rules, n.raw(i.Tap)...)
 		if len(l.Server.DNS) > 0 {
 			local.Rules = append(local.Rules, n.relayed()...)
@@ -92,7 +91,7 @@ func translate(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interfa
 	forward := Chain{Name: "forward", Type: "filter", Hook: "forward", Priority: priorityFilter, Rules: forwarded(s, link, l)}
 	return Translate{
 		Link: link.Name, Index: link.Index, Table: TableName(link.Name),
-		Chains: []Chain{{Name: inbound, Rules: inboundRules(all, c)}, raw, arriving, local, forward, outgoing, leaving},
+		Chains: []Chain{{Name: inbound, Rules: inboundRules(l, c)}, raw, arriving, local, forward, outgoing, leaving},
 	}
 }
 
@@ -156,10 +155,10 @@ func (n network) leaving(tap string) []Rule {
 
 // inboundRules say what of that which is for the pod is the guest's. A connection
 // that the pod had before stays its own: its segments open none.
-func inboundRules(all []network, c config.Config) []Rule {
+func inboundRules(l lease.Lease, c config.Config) []Rule {
 	var rules []Rule
 	for _, from := range c.ExcludeFrom {
-		if hasFamily(all, from.Addr()) {
+		if hasGateway(l, from.Addr().Is4()) {
 			rules = append(rules, Rule{Src: from, Do: Return})
 		}
 	}
@@ -167,12 +166,12 @@ func inboundRules(all []network, c config.Config) []Rule {
 		rules = append(rules, Rule{Ports: &ports, Do: Return})
 	}
 	rules = append(rules, Rule{MidStream: true, Do: Return})
-	for _, n := range all {
+	for _, guest := range l.Addrs {
 		if len(c.Ports) == 0 {
-			rules = append(rules, Rule{Do: DNAT, To: n.guest})
+			rules = append(rules, Rule{Do: DNAT, To: guest.Addr()})
 		}
 		for _, ports := range c.Ports {
-			rules = append(rules, Rule{Ports: &ports, Do: DNAT, To: n.guest})
+			rules = append(rules, Rule{Ports: &ports, Do: DNAT, To: guest.Addr()})
 		}
 	}
 	return rules
@@ -189,13 +188,4 @@ func (s Translate) Translated() []netip.Addr {
 		}
 	}
 	return out
-}
-
-func hasFamily(all []network, addr netip.Addr) bool {
-	for _, n := range all {
-		if n.guest.Is4() == addr.Is4() {
-			return true
-		}
-	}
-	return false
 }
