@@ -14,42 +14,8 @@ import (
 
 	"github.com/podwire/podwire/tests/client"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
-
-// killServer ends podwire's server as a crash does.
-func (w *world) killServer(t *testing.T) {
-	t.Helper()
-	pid := w.status(t)[0].PID
-	w.output(t, w.vm.Space, "kill -9 "+strconv.Itoa(pid))
-	w.eventually(t, "does not serve any more", func() string {
-		program, err := w.dir.Program("podwire")
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := w.vm.Run(w.ctx, program, "status")
-		if err == nil {
-			return out
-		}
-		return ""
-	})
-}
-
-// serve starts podwire's server anew, as somebody who supervises it does.
-func (w *world) serve(t *testing.T) {
-	t.Helper()
-	program, err := w.dir.Program("podwire")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const ready = "/run/served"
-	log := daemon(t, w.vm.Space, program, "serve", "--ready-file", ready)
-	w.eventually(t, "serves", func() string {
-		if _, err := w.vm.ReadFile(ready); err != nil {
-			return log()
-		}
-		return ""
-	})
-}
 
 // TestServerThatDiedIsReplaced kills the server under a running guest, and starts it
 // again: the guest notices nothing, and goes on with its lease. dhclient waits for ten
@@ -65,29 +31,29 @@ func TestServerThatDiedIsReplaced(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
-				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
-				tap, guest := w.plug(t, w.prestart(t, "--lease-time", test.lease))
+			world.OnEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(b)
+				tap, guest := w.Plug(t, w.Prestart(t, "--lease-time", test.lease))
 				tap.Lose(test.lose)
 				c := w.bind6(t, guest, "nic0")
 				routers := w.hasDefault6(t, guest, 1)
-				w.reaches(t, guest, pod.Outside6)
-				has := w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")
+				w.Reaches(t, guest, pod.Outside6)
+				has := w.Output(t, guest, "ip -6 address show dev nic0 scope global -tentative")
 
-				w.killServer(t)
-				w.reaches(t, guest, pod.Outside6)
-				w.serve(t)
-				w.wait(t, c, name+"6")
+				w.KillServer(t)
+				w.Reaches(t, guest, pod.Outside6)
+				w.Serve(t)
+				w.Wait(t, c, name+"6")
 				if n := tap.Counts6()["SOLICIT"]; n != 1 {
 					t.Errorf("the lease was lost: the guest sent %d SOLICITs\n%s", n, c.Log())
 				}
 				if now := w.defaults6(t, guest); !slices.Equal(now, routers) {
 					t.Errorf("the guest's routers are %v, and were %v", now, routers)
 				}
-				if diff := cmp.Diff(has, w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative")); diff != "" {
+				if diff := cmp.Diff(has, w.Output(t, guest, "ip -6 address show dev nic0 scope global -tentative")); diff != "" {
 					t.Errorf("the guest's addresses (-before +after):\n%s", diff)
 				}
-				w.reaches(t, guest, pod.Outside6)
+				w.Reaches(t, guest, pod.Outside6)
 			})
 		})
 	}
@@ -110,9 +76,9 @@ UseHostname=no
 `
 
 // newNetworkdGuest is newGuest, where the kernel leaves all to systemd-networkd.
-func (w *world) newNetworkdGuest(t *testing.T) *pod.Space {
+func (w *testWorld) newNetworkdGuest(t *testing.T) *pod.Space {
 	t.Helper()
-	guest := w.newGuest(t)
+	guest := w.NewGuest(t)
 	if err := guest.Sysctl("net/ipv6/conf/default/accept_ra", "0"); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +87,7 @@ func (w *world) newNetworkdGuest(t *testing.T) *pod.Space {
 
 // networkd starts systemd-networkd in a guest, and returns what reads a line of what it
 // knows of the link's DNS.
-func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string) string) {
+func (w *testWorld) networkd(t *testing.T, guest *pod.Space) (state func(name string) string) {
 	t.Helper()
 	stop, _, err := client.StartNetworkd(guest, networkdConf)
 	if err != nil {
@@ -129,7 +95,7 @@ func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string
 	}
 	t.Cleanup(stop)
 	return func(name string) string {
-		state, err := client.NetworkdState(w.ctx, guest, "nic0")
+		state, err := client.NetworkdState(w.Ctx, guest, "nic0")
 		if err != nil {
 			return "" // it has not begun yet
 		}
@@ -141,15 +107,15 @@ func (w *world) networkd(t *testing.T, guest *pod.Space) (state func(name string
 // advertise, it hears without asking, and what they no longer do is gone.
 func TestOtherNameserverIsToldAtOnce(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
-		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
-		to := w.prestart(t)
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(b)
+		to := w.Prestart(t)
 		guest := w.newNetworkdGuest(t)
-		tap := w.plugInto(t, to, guest, "nic0")
+		tap := w.PlugInto(t, to, guest, "nic0")
 		state := w.networkd(t, guest)
 		is := func(dns, search string) {
 			t.Helper()
-			w.eventually(t, "is told of "+dns, func() string {
+			w.Eventually(t, "is told of "+dns, func() string {
 				if state("DNS") != dns || state("DOMAINS") != search {
 					return fmt.Sprintf("DNS=%s DOMAINS=%s", state("DNS"), state("DOMAINS"))
 				}
@@ -158,12 +124,12 @@ func TestOtherNameserverIsToldAtOnce(t *testing.T) {
 		}
 		is("fd00:10:96::a", "default.svc.cluster.local")
 		asked := tap.Sent()["RS"]
-		w.podwire(t, "setup", "--dns", "fd00:10:96::b", "--search", "other.example")
+		w.Podwire(t, "setup", "--dns", "fd00:10:96::b", "--search", "other.example")
 		is("fd00:10:96::b", "other.example")
 		if n := tap.Sent()["RS"]; n != asked {
 			t.Errorf("the guest asked for it: %d RS more", n-asked)
 		}
-		if text := without(w.podwire(t, "status"), "fd00:10:96::b"); text != "" {
+		if text := world.Without(w.Podwire(t, "status"), "fd00:10:96::b"); text != "" {
 			t.Error(text)
 		}
 	})
@@ -177,49 +143,49 @@ func TestAllIPv6AddressesAreHandedOut(t *testing.T) {
 		}
 		t.Run(driver.Name, func(t *testing.T) {
 			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
+			world.OnEach(t, func(t *testing.T, b pod.Binding) {
 				if b.Behind() {
 					return // it has one of its own: see TestAllAddressesAreTheGuests
 				}
-				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+				w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(b)
 				more := w.addAddresses(t)[1:]
-				to := w.prestart(t)
-				if status := w.status(t)[0]; !strings.Contains(strings.Join(status.Warnings, "\n"), "10.244.1.200") {
-					t.Errorf("podwire status does not name the further IPv4 address: %q\n%s", status.Warnings, w.podwire(t, "status", "-o", "json"))
+				to := w.Prestart(t)
+				if status := w.Status(t)[0]; !strings.Contains(strings.Join(status.Warnings, "\n"), "10.244.1.200") {
+					t.Errorf("podwire status does not name the further IPv4 address: %q\n%s", status.Warnings, w.Podwire(t, "status", "-o", "json"))
 				}
-				guest := w.newGuest(t)
+				guest := w.NewGuest(t)
 				if err := driver.Prepare(guest); err != nil {
 					t.Fatal(err)
 				}
-				w.plugInto(t, to, guest, "nic0")
-				if _, err := driver.Run(w.ctx, client.Guest{Space: guest, Dir: w.dir, Link: "nic0"}); err != nil {
+				w.PlugInto(t, to, guest, "nic0")
+				if _, err := driver.Run(w.Ctx, client.Guest{Space: guest, Dir: w.Dir, Link: "nic0"}); err != nil {
 					t.Fatal(err)
 				}
-				for _, addr := range append(more, addr6(w.vm)) {
-					w.eventually(t, "has all addresses", func() string {
-						return without(w.output(t, guest, "ip -6 address show dev nic0 -tentative"), " "+addr.String()+"/")
+				for _, addr := range append(more, world.Addr6(w.VM)) {
+					w.Eventually(t, "has all addresses", func() string {
+						return world.Without(w.Output(t, guest, "ip -6 address show dev nic0 -tentative"), " "+addr.String()+"/")
 					})
 				}
-				w.reaches(t, w.other.Space, more[0], addr6(w.vm))
+				w.Reaches(t, w.Other.Space, more[0], world.Addr6(w.VM))
 			})
 		})
 	}
 }
 
 // addAddresses gives the pod further addresses, of which the last is no neighbour's.
-func (w *world) addAddresses(t *testing.T) []netip.Addr {
+func (w *testWorld) addAddresses(t *testing.T) []netip.Addr {
 	t.Helper()
 	more := []netip.Prefix{
 		netip.MustParsePrefix("10.244.1.200/24"), netip.MustParsePrefix("fd00:10:244:1::77/64"), netip.MustParsePrefix("fd00:77::7/128"),
 	}
 	var addrs []netip.Addr
 	for _, each := range more {
-		if err := w.vm.IP(w.ctx, "address add %s dev eth0%s", each, pod.OfFamily(each.Addr(), "", " nodad")); err != nil {
+		if err := w.VM.IP(w.Ctx, "address add %s dev eth0%s", each, pod.OfFamily(each.Addr(), "", " nodad")); err != nil {
 			t.Fatal(err)
 		}
 		addrs = append(addrs, each.Addr())
 	}
-	w.localRoute(t, addrs[1:]...)
+	w.LocalRoute(t, addrs[1:]...)
 	return addrs
 }
 
@@ -227,16 +193,16 @@ func (w *world) addAddresses(t *testing.T) []netip.Addr {
 // addresses.
 func TestAllAddressesAreTheGuests(t *testing.T) {
 	t.Parallel()
-	w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(pod.Masquerade)
+	w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(pod.Masquerade)
 	addrs := w.addAddresses(t)[:2]
-	_, guest := w.plug(t, w.prestart(t))
-	w.wait(t, w.start(t, "udhcpc", guest), "bound")
+	_, guest := w.Plug(t, w.Prestart(t))
+	w.Wait(t, w.start(t, "udhcpc", guest), "bound")
 	w.bind6(t, guest, "nic0")
 	w.hasDefault6(t, guest, 1)
 	w.listen(t, guest)
-	for _, addr := range append(addrs, w.vm.Addr.Addr(), addr6(w.vm)) {
-		w.eventually(t, "is reached at "+addr.String(), func() string {
-			conn, err := w.other.Dial(w.ctx, "tcp", netip.AddrPortFrom(addr, port).String())
+	for _, addr := range append(addrs, w.VM.Addr.Addr(), world.Addr6(w.VM)) {
+		w.Eventually(t, "is reached at "+addr.String(), func() string {
+			conn, err := w.Other.Dial(w.Ctx, "tcp", netip.AddrPortFrom(addr, port).String())
 			if err != nil {
 				return err.Error()
 			}
@@ -249,7 +215,7 @@ func TestAllAddressesAreTheGuests(t *testing.T) {
 const port = 8080
 
 // listen has a space take connections, of either family, until the test ends.
-func (w *world) listen(t *testing.T, s *pod.Space) {
+func (w *testWorld) listen(t *testing.T, s *pod.Space) {
 	t.Helper()
 	err := s.Do(func() error {
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
@@ -263,59 +229,48 @@ func (w *world) listen(t *testing.T, s *pod.Space) {
 	}
 }
 
-// localRoute waits until the pod has the routes to addresses of its own, which the
-// kernel adds some time after these.
-func (w *world) localRoute(t *testing.T, addrs ...netip.Addr) {
-	t.Helper()
-	for _, addr := range addrs {
-		w.eventually(t, "has the route to "+addr.String(), func() string {
-			return without(w.output(t, w.vm.Space, "ip -6 route show table local"), "local "+addr.String()+" ")
-		})
-	}
-}
-
 // TestSeveralRoutersAdvertiseThemselves gives a pod a second default route, which is
 // worse, and a further route, by another pod, which routes.
 func TestSeveralRoutersAdvertiseThemselves(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
-		w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(b)
 		const behind = "2001:db8:2::9"
-		if err := w.other.IP(w.ctx, "address add %s/128 dev lo", behind); err != nil {
+		if err := w.Other.IP(w.Ctx, "address add %s/128 dev lo", behind); err != nil {
 			t.Fatal(err)
 		}
 		for _, line := range []string{
-			"-6 route add default via " + addr6(w.other).String() + " metric 4096",
-			"-6 route add 2001:db8:2::/48 via " + addr6(w.other).String(),
+			"-6 route add default via " + world.Addr6(w.Other).String() + " metric 4096",
+			"-6 route add 2001:db8:2::/48 via " + world.Addr6(w.Other).String(),
 		} {
-			if err := w.vm.IP(w.ctx, "%s", line); err != nil {
+			if err := w.VM.IP(w.Ctx, "%s", line); err != nil {
 				t.Fatal(err)
 			}
 		}
-		tap, guest := w.plug(t, w.prestart(t))
+		tap, guest := w.Plug(t, w.Prestart(t))
 		w.bind6(t, guest, "nic0")
 		if b.Behind() { // the pod, its one router, has those
 			w.hasDefault6(t, guest, 1)
-			w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
+			w.Reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
 			return
 		}
 		routers := w.hasDefault6(t, guest, 2)
-		w.reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
+		w.Reaches(t, guest, pod.Outside6, netip.MustParseAddr(behind))
 		// Which router is whose, their MACs say.
 		for i, space := range []struct {
 			*pod.Space
 			link string
-		}{{w.node.Space, "cni0"}, {w.other.Space, "eth0"}} {
+		}{{w.Node.Space, "cni0"}, {w.Other.Space, "eth0"}} {
 			mac, err := space.MAC(space.link)
 			if err != nil {
 				t.Fatal(err)
 			}
-			w.reaches(t, guest, netip.MustParseAddr(routers[i]).WithZone("nic0"))
-			if text := without(w.output(t, guest, "ip -6 neighbour show dev nic0 "+routers[i]), mac); text != "" {
+			w.Reaches(t, guest, netip.MustParseAddr(routers[i]).WithZone("nic0"))
+			if text := world.Without(w.Output(t, guest, "ip -6 neighbour show dev nic0 "+routers[i]), mac); text != "" {
 				t.Errorf("router number %d is not %s: %s", i+1, space.Name(), text)
 			}
 		}
-		if text := without(w.output(t, guest, "ip -6 route show 2001:db8:2::/48"), "via "+routers[1]+" "); text != "" {
+		if text := world.Without(w.Output(t, guest, "ip -6 route show 2001:db8:2::/48"), "via "+routers[1]+" "); text != "" {
 			t.Error(text)
 		}
 		// The kernel's two, at the least: one for its link coming up, one for its question.

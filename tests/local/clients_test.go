@@ -12,16 +12,19 @@ import (
 	"github.com/podwire/podwire/tests/client"
 	"github.com/podwire/podwire/tests/pod"
 	"github.com/podwire/podwire/tests/wire"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // starters start each of the clients, with nothing known from before.
 var starters = map[string]struct {
-	start func(*world, *pod.Space) (*client.Client, error)
+	start func(*testWorld, *pod.Space) (*client.Client, error)
 	bound string
 	told  func(addr, gateway string) map[string]string // the client's names of what it must be told
 }{
 	"udhcpc": {
-		start: func(w *world, guest *pod.Space) (*client.Client, error) { return client.Udhcpc(guest, w.dir, "nic0") },
+		start: func(w *testWorld, guest *pod.Space) (*client.Client, error) {
+			return client.Udhcpc(guest, w.Dir, "nic0")
+		},
 		bound: "bound",
 		told: func(addr, gateway string) map[string]string {
 			return map[string]string{
@@ -32,8 +35,8 @@ var starters = map[string]struct {
 		},
 	},
 	"dhclient": {
-		start: func(w *world, guest *pod.Space) (*client.Client, error) {
-			return client.Dhclient(guest, w.dir, "nic0", "", "")
+		start: func(w *testWorld, guest *pod.Space) (*client.Client, error) {
+			return client.Dhclient(guest, w.Dir, "nic0", "", "")
 		},
 		bound: "BOUND",
 		told: func(addr, gateway string) map[string]string {
@@ -49,40 +52,21 @@ var starters = map[string]struct {
 }
 
 // start starts a client, and ends it with the test.
-func (w *world) start(t *testing.T, name string, guest *pod.Space) *client.Client {
+func (w *testWorld) start(t *testing.T, name string, guest *pod.Space) *client.Client {
 	t.Helper()
 	c, err := starters[name].start(w, guest)
-	return running(t, c, err)
-}
-
-func running(t *testing.T, c *client.Client, err error) *client.Client {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Stop)
-	return c
-}
-
-// wait waits for an event.
-func (w *world) wait(t *testing.T, c *client.Client, reasons ...string) client.Event {
-	t.Helper()
-	event, err := c.Wait(w.ctx, reasons...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return event
+	return world.Running(t, c, err)
 }
 
 func TestClientIsBoundAfterOneDiscover(t *testing.T) {
 	for name, starter := range starters {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
+			world.OnEach(t, func(t *testing.T, b pod.Binding) {
 				w := newWorld(t, "bridge", 30*time.Second).with(b)
-				tap, guest := w.plug(t, w.prestart(t))
-				event := w.wait(t, w.start(t, name, guest), starter.bound)
-				want, got := starter.told(w.guestAddr().String(), w.guestGateway().String()), map[string]string{}
+				tap, guest := w.Plug(t, w.Prestart(t))
+				event := w.Wait(t, w.start(t, name, guest), starter.bound)
+				want, got := starter.told(w.GuestAddr().String(), w.GuestGateway().String()), map[string]string{}
 				for key := range want {
 					got[key] = event.Told[key]
 				}
@@ -111,15 +95,15 @@ func wantExchange(t *testing.T, tap *wire.Wire, want map[string]int) {
 // address than the guest had when it last ran.
 func TestStaleAddressGetsNAK(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 30*time.Second).with(b)
-		tap, guest := w.plug(t, w.prestart(t))
+		tap, guest := w.Plug(t, w.Prestart(t))
 		stale := client.Leased("nic0", netip.MustParseAddr("10.244.9.9"), netip.MustParseAddr("169.254.75.1"))
-		c, err := client.Dhclient(guest, w.dir, "nic0", stale, "")
-		running(t, c, err)
-		event := w.wait(t, c, "BOUND")
-		if got := event.Told["new_ip_address"]; got != w.guestAddr().String() {
-			t.Errorf("bound to %s, want %s", got, w.guestAddr())
+		c, err := client.Dhclient(guest, w.Dir, "nic0", stale, "")
+		world.Running(t, c, err)
+		event := w.Wait(t, c, "BOUND")
+		if got := event.Told["new_ip_address"]; got != w.GuestAddr().String() {
+			t.Errorf("bound to %s, want %s", got, w.GuestAddr())
 		}
 		wantExchange(t, tap, map[string]int{"REQUEST": 2, "NAK": 1, "DISCOVER": 1, "OFFER": 1, "ACK": 1})
 	})
@@ -128,12 +112,12 @@ func TestStaleAddressGetsNAK(t *testing.T) {
 // TestRightAddressIsConfirmed is INIT-REBOOT with the address that the pod has.
 func TestRightAddressIsConfirmed(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 30*time.Second).with(b)
-		tap, guest := w.plug(t, w.prestart(t))
-		lease := client.Leased("nic0", w.guestAddr(), netip.MustParseAddr("169.254.75.1"))
-		c, err := client.Dhclient(guest, w.dir, "nic0", lease, "")
-		w.wait(t, running(t, c, err), "REBOOT")
+		tap, guest := w.Plug(t, w.Prestart(t))
+		lease := client.Leased("nic0", w.GuestAddr(), netip.MustParseAddr("169.254.75.1"))
+		c, err := client.Dhclient(guest, w.Dir, "nic0", lease, "")
+		w.Wait(t, world.Running(t, c, err), "REBOOT")
 		wantExchange(t, tap, map[string]int{"REQUEST": 1, "ACK": 1})
 	})
 }
@@ -141,15 +125,15 @@ func TestRightAddressIsConfirmed(t *testing.T) {
 // TestUnicastRenewIsAnswered has udhcpc renew at once, which its SIGUSR1 is for.
 func TestUnicastRenewIsAnswered(t *testing.T) {
 	t.Parallel()
-	onEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
+	world.OnEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
 		w := newWorld(t, shape, 30*time.Second).with(b)
-		tap, guest := w.plug(t, w.prestart(t))
+		tap, guest := w.Plug(t, w.Prestart(t))
 		c := w.start(t, "udhcpc", guest)
-		w.wait(t, c, "bound")
+		w.Wait(t, c, "bound")
 		if err := c.Signal(syscall.SIGUSR1); err != nil {
 			t.Fatal(err)
 		}
-		w.wait(t, c, "renew")
+		w.Wait(t, c, "renew")
 		// On a busy machine udhcpc may ask twice before it looks for an answer.
 		got := tap.Counts()
 		if got["DISCOVER"] != 1 || got["REQUEST"] < 2 || got["ACK"] != got["REQUEST"] {
@@ -162,12 +146,12 @@ func TestUnicastRenewIsAnswered(t *testing.T) {
 // when half of it is gone (RFC 2131 §4.4.5).
 func TestShortLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 60*time.Second).with(b)
-		tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
+		tap, guest := w.Plug(t, w.Prestart(t, "--lease-time", "20s"))
 		c := w.start(t, "dhclient", guest)
-		w.wait(t, c, "BOUND")
-		w.wait(t, c, "RENEW")
+		w.Wait(t, c, "BOUND")
+		w.Wait(t, c, "RENEW")
 		wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 2, "ACK": 2})
 	})
 }
@@ -178,15 +162,15 @@ func TestShortLeaseIsRenewed(t *testing.T) {
 // the event then depends on the second.
 func TestShortLeaseIsRebound(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 60*time.Second).with(b)
-		tap, guest := w.plug(t, w.prestart(t, "--lease-time", "20s"))
-		c, err := client.Dhclient(guest, w.dir, "nic0", "", "backoff-cutoff 2;\n")
-		running(t, c, err)
-		w.wait(t, c, "BOUND")
+		tap, guest := w.Plug(t, w.Prestart(t, "--lease-time", "20s"))
+		c, err := client.Dhclient(guest, w.Dir, "nic0", "", "backoff-cutoff 2;\n")
+		world.Running(t, c, err)
+		w.Wait(t, c, "BOUND")
 		discovers := tap.Counts()["DISCOVER"]
 		tap.Lose(wire.Unicast)
-		w.wait(t, c, "REBIND", "RENEW")
+		w.Wait(t, c, "REBIND", "RENEW")
 		if got := tap.Counts()["DISCOVER"]; got != discovers {
 			t.Errorf("the lease was lost: %d more DISCOVERs\n%s", got-discovers, c.Log())
 		}
@@ -196,25 +180,25 @@ func TestShortLeaseIsRebound(t *testing.T) {
 // TestPodNetworkNeverHearsTheGuest has an eager DHCP server on the pod's L2.
 func TestPodNetworkNeverHearsTheGuest(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 30*time.Second).with(b)
 		log := w.serverOnPodNetwork(t)
-		to := w.prestart(t)
-		tap, guest := w.plug(t, to)
-		event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
+		to := w.Prestart(t)
+		tap, guest := w.Plug(t, to)
+		event := w.Wait(t, w.start(t, "udhcpc", guest), "bound")
 		if got := event.Told["serverid"]; got != "169.254.75.1" {
 			t.Errorf("bound by %s", got)
 		}
 		wantExchange(t, tap, map[string]int{"DISCOVER": 1, "OFFER": 1, "REQUEST": 1, "ACK": 1})
 		// A third host on that L2 is heard, so the server is there and listens.
-		third, err := w.node.NewPod(w.ctx, "third-0", pod.BridgeNetwork(subnet, podMTU))
+		third, err := w.Node.NewPod(w.Ctx, "third-0", pod.BridgeNetwork(world.Subnet, world.PodMTU))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := client.Udhcpc(third.Space, w.dir, "eth0")
-		event = w.wait(t, running(t, c, err), "bound")
-		if got := event.Told["serverid"]; got != w.other.Addr.Addr().String() {
-			t.Errorf("a host on the pod's network was bound by %s, want %s", got, w.other.Addr.Addr())
+		c, err := client.Udhcpc(third.Space, w.Dir, "eth0")
+		event = w.Wait(t, world.Running(t, c, err), "bound")
+		if got := event.Told["serverid"]; got != w.Other.Addr.Addr().String() {
+			t.Errorf("a host on the pod's network was bound by %s, want %s", got, w.Other.Addr.Addr())
 		}
 		if strings.Contains(log(), to.MAC) {
 			t.Errorf("the server on the pod's network heard the guest:\n%s", log())
@@ -225,11 +209,11 @@ func TestPodNetworkNeverHearsTheGuest(t *testing.T) {
 // TestPodNetworkNeverGetsAnswers asks for a lease from another host of the L2.
 func TestPodNetworkNeverGetsAnswers(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", 30*time.Second).with(b)
-		w.prestart(t)
-		c, err := client.Udhcpc(w.other.Space, w.dir, "eth0", "-n", "-t", "2")
-		event := w.wait(t, running(t, c, err), "leasefail", "bound")
+		w.Prestart(t)
+		c, err := client.Udhcpc(w.Other.Space, w.Dir, "eth0", "-n", "-t", "2")
+		event := w.Wait(t, world.Running(t, c, err), "leasefail", "bound")
 		if event.Reason != "leasefail" {
 			t.Errorf("another host was given %s by %s", event.Told["ip"], event.Told["serverid"])
 		}
@@ -239,12 +223,12 @@ func TestPodNetworkNeverGetsAnswers(t *testing.T) {
 // TestClientReachesWhatThePodReached lets udhcpc's own host talk.
 func TestClientReachesWhatThePodReached(t *testing.T) {
 	t.Parallel()
-	onEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
+	world.OnEachShape(t, func(t *testing.T, b pod.Binding, shape string) {
 		w := newWorld(t, shape, 30*time.Second).with(b)
-		_, guest := w.plug(t, w.prestart(t))
-		w.wait(t, w.start(t, "udhcpc", guest), "bound")
-		for _, target := range w.reachable() {
-			if err := guest.Ping(w.ctx, target); err != nil {
+		_, guest := w.Plug(t, w.Prestart(t))
+		w.Wait(t, w.start(t, "udhcpc", guest), "bound")
+		for _, target := range w.Reachable() {
+			if err := guest.Ping(w.Ctx, target); err != nil {
 				t.Error(err)
 			}
 		}

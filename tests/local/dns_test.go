@@ -12,6 +12,7 @@ import (
 
 	"github.com/podwire/podwire/tests/client"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // resolver is a nameserver that only the pod itself reaches, as the one in a
@@ -19,21 +20,21 @@ import (
 const resolver = "127.0.0.11"
 
 // startResolver starts one in the VM's pod, and returns when it answers.
-func (w *world) startResolver(t *testing.T, addr string) {
+func (w *testWorld) startResolver(t *testing.T, addr string) {
 	t.Helper()
-	if err := w.vm.SetResolvConf("search pods.example\nnameserver " + addr + "\n"); err != nil {
+	if err := w.VM.SetResolvConf("search pods.example\nnameserver " + addr + "\n"); err != nil {
 		t.Fatal(err)
 	}
-	log := daemon(t, w.vm.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
+	log := world.Daemon(t, w.VM.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
 		"--no-resolv", "--no-hosts", "--bind-interfaces", "--listen-address="+addr,
 		"--host-record=small.pods.example,10.1.2.3,fd00::1:2:3",
 		"--txt-record=large.pods.example,"+strings.Join(slices.Repeat([]string{strings.Repeat("x", 250)}, 16), ","))
 	for {
-		if _, err := w.ask(w.vm.Space, addr).LookupHost(w.ctx, "small.pods.example"); err == nil {
+		if _, err := w.ask(w.VM.Space, addr).LookupHost(w.Ctx, "small.pods.example"); err == nil {
 			return
 		}
 		select {
-		case <-w.ctx.Done():
+		case <-w.Ctx.Done():
 			t.Fatalf("dnsmasq does not answer\n%s", log())
 		case <-time.After(10 * time.Millisecond):
 		}
@@ -42,7 +43,7 @@ func (w *world) startResolver(t *testing.T, addr string) {
 
 // ask asks a nameserver from inside of a space, over UDP, and over TCP where an
 // answer is too long.
-func (w *world) ask(space *pod.Space, server string) *net.Resolver {
+func (w *testWorld) ask(space *pod.Space, server string) *net.Resolver {
 	return &net.Resolver{PreferGo: true, StrictErrors: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return space.Dial(ctx, network, net.JoinHostPort(server, "53"))
 	}}
@@ -56,26 +57,26 @@ func TestNameserverInThePodIsRelayed(t *testing.T) {
 	for _, binding := range []string{"bridge", "tc", "masquerade"} {
 		t.Run(binding, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, dualBridge, resolvConf, time.Minute)
+			w := newWorldOf(t, world.DualBridge, world.ResolvConf, time.Minute)
 			for _, link := range []string{"all", "default", "eth0"} {
-				if err := w.vm.Sysctl("net/ipv4/conf/"+link+"/rp_filter", "1"); err != nil {
+				if err := w.VM.Sysctl("net/ipv4/conf/"+link+"/rp_filter", "1"); err != nil {
 					t.Fatal(err)
 				}
 			}
 			w.startResolver(t, resolver)
-			_, guest := w.plug(t, w.prestart(t, "--dns-forward", "--binding", binding))
-			event := w.wait(t, w.start(t, "udhcpc", guest), "bound")
+			_, guest := w.Plug(t, w.Prestart(t, "--dns-forward", "--binding", binding))
+			event := w.Wait(t, w.start(t, "udhcpc", guest), "bound")
 			if event.Told["dns"] != "169.254.75.1" {
 				t.Fatalf("the guest was told to ask %q", event.Told["dns"])
 			}
 			w.bind6(t, guest, "nic0")
-			w.eventually(t, "may ask from its address", func() string {
-				return without(w.output(t, guest, "ip -6 address show dev nic0 scope global -tentative"), "inet6")
+			w.Eventually(t, "may ask from its address", func() string {
+				return world.Without(w.Output(t, guest, "ip -6 address show dev nic0 scope global -tentative"), "inet6")
 			})
 			for _, server := range w.nameservers(t) {
 				t.Run(server.String(), func(t *testing.T) { w.asks(t, guest, server) })
 			}
-			status := w.podwire(t, "status")
+			status := w.Podwire(t, "status")
 			if !strings.Contains(status, "dns-tcp") || !strings.Contains(status, resolver) {
 				t.Errorf("status does not tell of the relay:\n%s", status)
 			}
@@ -87,12 +88,12 @@ func TestNameserverInThePodIsRelayed(t *testing.T) {
 
 // ignoresNeighbour: another pod may know the relay's address, and the pod's kernel take
 // what it sends there.
-func (w *world) ignoresNeighbour(t *testing.T) {
+func (w *testWorld) ignoresNeighbour(t *testing.T) {
 	t.Helper()
-	w.output(t, w.other.Space, "ip route add 169.254.75.1 dev eth0")
-	short, cancel := context.WithTimeout(w.ctx, time.Second)
+	w.Output(t, w.Other.Space, "ip route add 169.254.75.1 dev eth0")
+	short, cancel := context.WithTimeout(w.Ctx, time.Second)
 	defer cancel()
-	if hosts, err := w.ask(w.other.Space, "169.254.75.1").LookupHost(short, "small.pods.example"); err == nil {
+	if hosts, err := w.ask(w.Other.Space, "169.254.75.1").LookupHost(short, "small.pods.example"); err == nil {
 		t.Errorf("the relay answers a neighbour of the pod: %v", hosts)
 	}
 }
@@ -104,24 +105,24 @@ func TestNameserverAtThePodsLocalhostIsRelayed(t *testing.T) {
 	for _, binding := range []string{"bridge", "tc", "masquerade"} {
 		t.Run(binding, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOf(t, dualBridge, resolvConf, time.Minute)
+			w := newWorldOf(t, world.DualBridge, world.ResolvConf, time.Minute)
 			w.startResolver(t, "127.0.0.1")
-			_, guest := w.plug(t, w.prestart(t, "--dns-forward", "--binding", binding))
-			w.wait(t, w.start(t, "udhcpc", guest), "bound")
+			_, guest := w.Plug(t, w.Prestart(t, "--dns-forward", "--binding", binding))
+			w.Wait(t, w.start(t, "udhcpc", guest), "bound")
 			w.asks(t, guest, netip.MustParseAddr("169.254.75.1"))
 		})
 	}
 }
 
 // nameservers are those that the guest is told of, one of each family.
-func (w *world) nameservers(t *testing.T) []netip.Addr {
+func (w *testWorld) nameservers(t *testing.T) []netip.Addr {
 	t.Helper()
 	var status struct {
 		Interfaces []struct {
 			DNS []netip.Addr `json:"dns"`
 		} `json:"interfaces"`
 	}
-	if err := json.Unmarshal([]byte(w.podwire(t, "status", "-o", "json")), &status); err != nil {
+	if err := json.Unmarshal([]byte(w.Podwire(t, "status", "-o", "json")), &status); err != nil {
 		t.Fatal(err)
 	}
 	if len(status.Interfaces) != 1 || len(status.Interfaces[0].DNS) != 2 {
@@ -131,18 +132,18 @@ func (w *world) nameservers(t *testing.T) []netip.Addr {
 }
 
 // asks has a guest ask a relay, which lets it reach nothing else.
-func (w *world) asks(t *testing.T, guest *pod.Space, server netip.Addr) {
+func (w *testWorld) asks(t *testing.T, guest *pod.Space, server netip.Addr) {
 	asked := w.ask(guest, server.String())
-	hosts, err := asked.LookupHost(w.ctx, "small.pods.example")
+	hosts, err := asked.LookupHost(w.Ctx, "small.pods.example")
 	if err != nil || !slices.Contains(hosts, "10.1.2.3") {
 		t.Errorf("over UDP: %v, %v", hosts, err)
 	}
-	large, err := asked.LookupTXT(w.ctx, "large.pods.example")
+	large, err := asked.LookupTXT(w.Ctx, "large.pods.example")
 	if err != nil || len(strings.Join(large, "")) != 16*250 {
 		t.Errorf("over TCP: %d octets, %v", len(strings.Join(large, "")), err)
 	}
 	port := w.startListener(t)
-	short, cancel := context.WithTimeout(w.ctx, time.Second) // nobody answers there
+	short, cancel := context.WithTimeout(w.Ctx, time.Second) // nobody answers there
 	defer cancel()
 	if _, err := guest.Dial(short, "tcp", netip.AddrPortFrom(server, port).String()); err == nil {
 		t.Errorf("the guest reaches port %d of the pod", port)
@@ -150,9 +151,9 @@ func (w *world) asks(t *testing.T, guest *pod.Space, server netip.Addr) {
 }
 
 // startListener has something listen in the pod, on all addresses.
-func (w *world) startListener(t *testing.T) (port uint16) {
+func (w *testWorld) startListener(t *testing.T) (port uint16) {
 	t.Helper()
-	err := w.vm.Do(func() error {
+	err := w.VM.Do(func() error {
 		listener, err := net.Listen("tcp", ":0")
 		if err == nil {
 			t.Cleanup(func() { listener.Close() })
@@ -167,10 +168,10 @@ func (w *world) startListener(t *testing.T) (port uint16) {
 }
 
 // reachesOutside: what podwire answers itself does not take the rest away.
-func (w *world) reachesOutside(t *testing.T, guest *pod.Space) {
+func (w *testWorld) reachesOutside(t *testing.T, guest *pod.Space) {
 	t.Helper()
-	for _, target := range []netip.Addr{w.other.Addr.Addr(), pod.Outside} {
-		if err := guest.Ping(w.ctx, target); err != nil {
+	for _, target := range []netip.Addr{w.Other.Addr.Addr(), pod.Outside} {
+		if err := guest.Ping(w.Ctx, target); err != nil {
 			t.Error(err)
 		}
 	}
@@ -181,17 +182,17 @@ func (w *world) reachesOutside(t *testing.T, guest *pod.Space) {
 func TestNameserverInThePodIsNamed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bridge", 30*time.Second)
-	if err := w.vm.SetResolvConf("nameserver " + resolver + "\nnameserver 10.96.0.10\n"); err != nil {
+	if err := w.VM.SetResolvConf("nameserver " + resolver + "\nnameserver 10.96.0.10\n"); err != nil {
 		t.Fatal(err)
 	}
-	_, guest := w.plug(t, w.prestart(t))
-	c, err := client.Udhcpc(guest, w.dir, "nic0")
-	event := w.wait(t, running(t, c, err), "bound")
+	_, guest := w.Plug(t, w.Prestart(t))
+	c, err := client.Udhcpc(guest, w.Dir, "nic0")
+	event := w.Wait(t, world.Running(t, c, err), "bound")
 	if event.Told["dns"] != "10.96.0.10" {
 		t.Errorf("the guest was told to ask %q", event.Told["dns"])
 	}
 	for _, command := range []string{"status", "doctor"} {
-		if out := w.podwire(t, command); !strings.Contains(out, resolver+" is inside the pod") || !strings.Contains(out, "--dns-forward") {
+		if out := w.Podwire(t, command); !strings.Contains(out, resolver+" is inside the pod") || !strings.Contains(out, "--dns-forward") {
 			t.Errorf("podwire %s does not say so:\n%s", command, out)
 		}
 	}

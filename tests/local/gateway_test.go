@@ -9,11 +9,12 @@ import (
 	"time"
 
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // ipv4ByIPv6 makes pods of IPv4 alone, whose gateway has none (RFC 5549).
 func ipv4ByIPv6(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
-	p, err := n.NewPod(ctx, name, pod.BridgeNetwork(subnet, podMTU).With("isDefaultGateway", false))
+	p, err := n.NewPod(ctx, name, pod.BridgeNetwork(world.Subnet, world.PodMTU).With("isDefaultGateway", false))
 	if err != nil {
 		return nil, err
 	}
@@ -30,48 +31,48 @@ func ipv4ByIPv6(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod
 // is the host.
 func TestGatewayWithAnotherMACIsFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
-		pods      shape
+		pods      world.Shape
 		far       netip.Addr
 		announces string // the node's setting of that
 		within    time.Duration
 	}{
-		"announced":           {dualBridge, pod.Outside6, "1", 5 * time.Second},
-		"silent":              {dualBridge, pod.Outside6, "0", settleTime},
+		"announced":           {world.DualBridge, pod.Outside6, "1", 5 * time.Second},
+		"silent":              {world.DualBridge, pod.Outside6, "0", world.SettleTime},
 		"announced, for IPv4": {ipv4ByIPv6, pod.Outside, "1", 5 * time.Second},
-		"silent, for IPv4":    {ipv4ByIPv6, pod.Outside, "0", settleTime},
+		"silent, for IPv4":    {ipv4ByIPv6, pod.Outside, "0", world.SettleTime},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
-				w := newWorldOf(t, test.pods, resolvConf6, time.Minute).with(b)
-				_, guest := w.plug(t, w.prestart(t))
+			world.OnEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, test.pods, world.ResolvConf6, time.Minute).with(b)
+				_, guest := w.Plug(t, w.Prestart(t))
 				if test.far.Is6() {
 					w.bind6(t, guest, "nic0")
 					w.hasDefault6(t, guest, 1)
 				} else {
-					w.wait(t, w.start(t, "udhcpc", guest), "bound")
+					w.Wait(t, w.start(t, "udhcpc", guest), "bound")
 				}
-				w.reaches(t, guest, test.far)
+				w.Reaches(t, guest, test.far)
 				host, link, moved := guest, "nic0", uint64(1)
 				if b.Behind() {
-					host, link, moved = w.vm.Space, "eth0", 0
+					host, link, moved = w.VM.Space, "eth0", 0
 				}
 				gateway, was := w.hop(t, host, link, test.far)
-				if mac, err := w.node.MAC("cni0"); err != nil || mac != was {
+				if mac, err := w.Node.MAC("cni0"); err != nil || mac != was {
 					t.Fatalf("it sends to %s, and the gateway's MAC is %s, %v", was, mac, err)
 				}
 
 				const is = "02:00:00:00:00:77"
 				err := errors.Join(
-					host.IP(w.ctx, "neighbour change %s lladdr %s dev %s nud stale", gateway, was, link),
-					w.node.Sysctl("net/ipv6/conf/cni0/ndisc_notify", test.announces),
-					w.node.IP(w.ctx, "link set cni0 address %s", is),
+					host.IP(w.Ctx, "neighbour change %s lladdr %s dev %s nud stale", gateway, was, link),
+					w.Node.Sysctl("net/ipv6/conf/cni0/ndisc_notify", test.announces),
+					w.Node.IP(w.Ctx, "link set cni0 address %s", is),
 				)
 				if err != nil {
 					t.Fatal(err)
 				}
 				changed := time.Now()
-				w.reaches(t, guest, test.far)
+				w.Reaches(t, guest, test.far)
 				after := time.Since(changed).Round(time.Millisecond)
 				t.Logf("the guest reached the outside again after %s", after)
 				if after > test.within {
@@ -80,7 +81,7 @@ func TestGatewayWithAnotherMACIsFollowed(t *testing.T) {
 				if now, mac := w.hop(t, host, link, test.far); now != gateway || mac != is {
 					t.Errorf("it sends to %s at %s, want %s at %s", now, mac, gateway, is)
 				}
-				if counts := w.status(t)[0].Counts; counts["gateway-moved"] != moved {
+				if counts := w.Status(t)[0].Counts; counts["gateway-moved"] != moved {
 					t.Errorf("podwire status counts %v, want gateway-moved %d times", counts, moved)
 				}
 			})
@@ -89,18 +90,18 @@ func TestGatewayWithAnotherMACIsFollowed(t *testing.T) {
 }
 
 // hop returns the gateway by which a host sends to an address, and its MAC.
-func (w *world) hop(t *testing.T, host *pod.Space, link string, to netip.Addr) (gateway, mac string) {
+func (w *testWorld) hop(t *testing.T, host *pod.Space, link string, to netip.Addr) (gateway, mac string) {
 	t.Helper()
-	_, after, _ := strings.Cut(w.output(t, host, "ip route get "+to.String()), " via ")
+	_, after, _ := strings.Cut(w.Output(t, host, "ip route get "+to.String()), " via ")
 	gateway, _, _ = strings.Cut(strings.TrimPrefix(after, "inet6 "), " ")
-	_, after, _ = strings.Cut(w.output(t, host, "ip neighbour show dev "+link+" to "+gateway), " lladdr ")
+	_, after, _ = strings.Cut(w.Output(t, host, "ip neighbour show dev "+link+" to "+gateway), " lladdr ")
 	mac, _, _ = strings.Cut(after, " ")
 	return gateway, mac
 }
 
 // bareBridge makes pods of both families, whose IPv6 network is nobody's by itself.
 func bareBridge(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod, error) {
-	p, err := n.NewPod(ctx, name, pod.BridgeNetwork(subnet, podMTU).And(subnet6).With("isDefaultGateway", false))
+	p, err := n.NewPod(ctx, name, pod.BridgeNetwork(world.Subnet, world.PodMTU).And(world.Subnet6).With("isDefaultGateway", false))
 	if err != nil {
 		return nil, err
 	}
@@ -112,26 +113,26 @@ func bareBridge(ctx context.Context, n *pod.Node, name string, _ byte) (*pod.Pod
 // begins to forward forgets such routers, unless it is told not to.
 func TestAdvertisedRouterIsKept(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
-		w := newWorldOf(t, bareBridge, resolvConf6, time.Minute).with(b)
-		daemon(t, w.node.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, bareBridge, world.ResolvConf6, time.Minute).with(b)
+		world.Daemon(t, w.Node.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--user=root", "--conf-file=/dev/null", "--pid-file=",
 			"--port=0", "--leasefile-ro", "--interface=cni0", "--enable-ra", "--dhcp-range=fd00:10:244:1::f00,fd00:10:244:1::fff")
-		w.hasDefault6(t, w.vm.Space, 1)
-		w.reaches(t, w.vm.Space, pod.Outside6)
+		w.hasDefault6(t, w.VM.Space, 1)
+		w.Reaches(t, w.VM.Space, pod.Outside6)
 
 		t.Run("guest", func(t *testing.T) { // whose tap is let go of at the end
-			_, guest := w.plug(t, w.wire(t)[0])
+			_, guest := w.Plug(t, w.Wire(t)[0])
 			w.bind6(t, guest, "nic0")
 			w.hasDefault6(t, guest, 1)
-			w.reaches(t, guest, pod.Outside6)
+			w.Reaches(t, guest, pod.Outside6)
 			if b.Behind() {
-				w.hasDefault6(t, w.vm.Space, 1)
-				w.reaches(t, w.vm.Space, pod.Outside6)
+				w.hasDefault6(t, w.VM.Space, 1)
+				w.Reaches(t, w.VM.Space, pod.Outside6)
 			}
 		})
 
-		w.podwire(t, "teardown")
-		w.hasDefault6(t, w.vm.Space, 1)
-		w.reaches(t, w.vm.Space, pod.Outside6)
+		w.Podwire(t, "teardown")
+		w.hasDefault6(t, w.VM.Space, 1)
+		w.Reaches(t, w.VM.Space, pod.Outside6)
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // bootTime is a bound on all of a test with a guest, for a slow machine that has
@@ -31,48 +32,48 @@ type machine struct {
 
 // boot runs podwire-launcher in the VM's pod, with a real guest, and waits until
 // that is ready. When the test ends, the pod's network must be what it was.
-func (w *world) boot(t *testing.T, ask ...string) *machine {
+func (w *testWorld) boot(t *testing.T, ask ...string) *machine {
 	t.Helper()
 	return w.bootWith(t, nil, ask...)
 }
 
 // bootWith is boot with arguments for podwire-launcher.
-func (w *world) bootWith(t *testing.T, args []string, ask ...string) *machine {
+func (w *testWorld) bootWith(t *testing.T, args []string, ask ...string) *machine {
 	t.Helper()
 	return w.bootDomain(t, guest.Domain{Ask: ask}, args...)
 }
 
 // bootDomain is boot for a guest that is more than usual.
-func (w *world) bootDomain(t *testing.T, d guest.Domain, args ...string) *machine {
+func (w *testWorld) bootDomain(t *testing.T, d guest.Domain, args ...string) *machine {
 	t.Helper()
-	xml, console, err := guest.InPodAs(w.ctx, w.dir, w.vm, func() { t.Log("trying KVM") }, d)
+	xml, console, err := guest.InPodAs(w.Ctx, w.Dir, w.VM, func() { t.Log("trying KVM") }, d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	m := w.launch(t, xml, args...)
 	m.Console = console
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"ready"); err != nil {
+	if _, err := m.WaitFor(w.Ctx, guest.Prefix+"ready"); err != nil {
 		t.Fatalf("%v\n%s", err, m.log.String())
 	}
 	return m
 }
 
 // launch starts podwire-launcher with a domain.
-func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
+func (w *testWorld) launch(t *testing.T, xml string, args ...string) *machine {
 	t.Helper()
-	program, err := w.dir.Program("podwire-launcher")
+	program, err := w.Dir.Program("podwire-launcher")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := w.settled(t)
+	before := w.Settled(t)
 	const domain = "/run/test/domain.xml"
-	if err := w.vm.WriteFile(domain, []byte(xml), 0o644); err != nil {
+	if err := w.VM.WriteFile(domain, []byte(xml), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	m := &machine{ended: make(chan struct{})}
 	m.launcher = exec.Command(program, append(args, "--start-libvirtd", domain)...)
 	m.launcher.Stdout, m.launcher.Stderr = &m.log, &m.log
-	if err := w.vm.Start(m.launcher); err != nil {
+	if err := w.VM.Start(m.launcher); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
@@ -88,8 +89,8 @@ func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
 			t.Logf("podwire-launcher's log:\n%s", m.log.String())
 			return
 		}
-		w.afresh(t)
-		if diff := cmp.Diff(before, w.settled(t)); diff != "" {
+		w.Afresh(t)
+		if diff := cmp.Diff(before, w.Settled(t)); diff != "" {
 			t.Errorf("the pod's network afterwards (-before +after):\n%s", diff)
 		}
 	})
@@ -97,11 +98,11 @@ func (w *world) launch(t *testing.T, xml string, args ...string) *machine {
 }
 
 // exit waits for the launcher's end and returns its exit code.
-func (w *world) exit(t *testing.T, m *machine) int {
+func (w *testWorld) exit(t *testing.T, m *machine) int {
 	t.Helper()
 	select {
 	case <-m.ended:
-	case <-w.ctx.Done():
+	case <-w.Ctx.Done():
 		t.Fatal("podwire-launcher did not end")
 	}
 	if status := (*exec.ExitError)(nil); m.err != nil && !errors.As(m.err, &status) {
@@ -111,7 +112,7 @@ func (w *world) exit(t *testing.T, m *machine) int {
 }
 
 // terminate ends the launcher as the kubelet does: the guest must shut down.
-func (w *world) terminate(t *testing.T, m *machine) {
+func (w *testWorld) terminate(t *testing.T, m *machine) {
 	t.Helper()
 	if err := m.launcher.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -119,15 +120,15 @@ func (w *world) terminate(t *testing.T, m *machine) {
 	if code := w.exit(t, m); code != 0 {
 		t.Errorf("podwire-launcher ended with %d after a clean shutdown", code)
 	}
-	if _, err := m.WaitFor(w.ctx, guest.Prefix+"power-button"); err != nil {
+	if _, err := m.WaitFor(w.Ctx, guest.Prefix+"power-button"); err != nil {
 		t.Error(err)
 	}
 }
 
 // run has the guest run a command, which must succeed.
-func (w *world) run(t *testing.T, m *machine, command string) string {
+func (w *testWorld) run(t *testing.T, m *machine, command string) string {
 	t.Helper()
-	out, status, err := m.Run(w.ctx, command)
+	out, status, err := m.Run(w.Ctx, command)
 	if err != nil || status != 0 {
 		t.Fatalf("guest# %s: status %d, %v\n%s", command, status, err, out)
 	}
@@ -152,12 +153,12 @@ func TestGuestHasThePodsNetwork(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, each.shape, bootTime).with(each.binding)
 			m := w.boot(t)
-			lease, err := m.Bound(w.ctx)
+			lease, err := m.Bound(w.Ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := guest.Lease{
-				"ip": w.guestAddr().String(), "mtu": "1450", "hostname": "vm-0", "dns": "10.96.0.10",
+				"ip": w.GuestAddr().String(), "mtu": "1450", "hostname": "vm-0", "dns": "10.96.0.10",
 				"search": "default.svc.cluster.local,svc.cluster.local,cluster.local",
 			}
 			got := guest.Lease{}
@@ -167,10 +168,10 @@ func TestGuestHasThePodsNetwork(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("what the guest was told (-want +got):\n%s", diff)
 			}
-			if sent, err := m.Discovers(w.ctx); err != nil || sent != 1 {
+			if sent, err := m.Discovers(w.Ctx); err != nil || sent != 1 {
 				t.Errorf("the guest sent %d DISCOVERs, %v; want 1", sent, err)
 			}
-			for _, target := range w.reachable() {
+			for _, target := range w.Reachable() {
 				w.run(t, m, "try-ping "+target.String())
 			}
 			w.terminate(t, m)
@@ -181,11 +182,11 @@ func TestGuestHasThePodsNetwork(t *testing.T) {
 // TestGuestIsReachedAtThePodsAddress has another pod fetch a page from the guest.
 func TestGuestIsReachedAtThePodsAddress(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", bootTime).with(b)
 		m := w.boot(t, "podwire.listen=80")
-		for _, from := range []*pod.Space{w.other.Space, w.node.OutsideHost()} {
-			page, err := w.fetch(from, "http://"+w.vm.Addr.Addr().String()+"/")
+		for _, from := range []*pod.Space{w.Other.Space, w.Node.OutsideHost()} {
+			page, err := w.fetch(from, "http://"+w.VM.Addr.Addr().String()+"/")
 			if err != nil {
 				t.Error(err)
 			} else if strings.TrimSpace(page) != "vm-0" {
@@ -197,9 +198,9 @@ func TestGuestIsReachedAtThePodsAddress(t *testing.T) {
 }
 
 // fetch gets a page from inside of a space.
-func (w *world) fetch(from *pod.Space, url string) (string, error) {
+func (w *testWorld) fetch(from *pod.Space, url string) (string, error) {
 	client := http.Client{Transport: &http.Transport{DialContext: from.Dial, DisableKeepAlives: true}, Timeout: 10 * time.Second}
-	request, err := http.NewRequestWithContext(w.ctx, http.MethodGet, url, nil)
+	request, err := http.NewRequestWithContext(w.Ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
@@ -215,7 +216,7 @@ func (w *world) fetch(from *pod.Space, url string) (string, error) {
 // TestGuestEndsByItself powers off from inside.
 func TestGuestEndsByItself(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", bootTime).with(b)
 		m := w.boot(t, "podwire.finally=poweroff")
 		if code := w.exit(t, m); code != 0 {
@@ -227,9 +228,9 @@ func TestGuestEndsByItself(t *testing.T) {
 // TestDomainThatCannotStart leaves the pod as it was, and says why.
 func TestDomainThatCannotStart(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
 		w := newWorld(t, "bridge", bootTime).with(b)
-		if err := w.vm.PrepareLibvirt(); err != nil {
+		if err := w.VM.PrepareLibvirt(); err != nil {
 			t.Fatal(err)
 		}
 		xml, err := guest.Domain{Name: "vm-0", Image: guest.Image{Kernel: "/nonexistent/vmlinuz", Initrd: "/nonexistent/initrd"}, Accel: "tcg"}.XML()

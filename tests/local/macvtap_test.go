@@ -13,6 +13,7 @@ import (
 
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // The network that a macvtap leads to, of a pod and of its neighbour there.
@@ -27,42 +28,42 @@ var macvtaps atomic.Int32
 // attachMacvtap gives the VM's pod a net1 that is a macvtap, as the CNI plugin macvtap
 // does: made on a link of the node's, and moved. The other end of that link is the other
 // pod's net1.
-func (w *world) attachMacvtap(t *testing.T) {
+func (w *testWorld) attachMacvtap(t *testing.T) {
 	t.Helper()
 	// The file by which a macvtap is opened is named for its index, in the one /dev of
 	// all namespaces.
 	index := 1<<20 + 10*os.Getpid() + int(macvtaps.Add(1))
 	err := errors.Join(
-		w.node.Veth(w.ctx, "up0", w.other.Space, "net1"),
-		w.node.IP(w.ctx, "link set up0 mtu %d up", podMTU),
-		w.other.IP(w.ctx, "link set net1 mtu %d up", podMTU),
-		w.other.IP(w.ctx, "address add %s dev net1", neighbour),
-		w.other.IP(w.ctx, "address add %s dev net1 nodad", neighbour6),
-		w.node.IP(w.ctx, "link add link up0 name mv0 index %d address 0a:58:c0:a8:4d:02 type macvtap mode bridge", index),
-		w.give(w.node.Space, "mv0", w.vm.Space),
+		w.Node.Veth(w.Ctx, "up0", w.Other.Space, "net1"),
+		w.Node.IP(w.Ctx, "link set up0 mtu %d up", world.PodMTU),
+		w.Other.IP(w.Ctx, "link set net1 mtu %d up", world.PodMTU),
+		w.Other.IP(w.Ctx, "address add %s dev net1", neighbour),
+		w.Other.IP(w.Ctx, "address add %s dev net1 nodad", neighbour6),
+		w.Node.IP(w.Ctx, "link add link up0 name mv0 index %d address 0a:58:c0:a8:4d:02 type macvtap mode bridge", index),
+		w.give(w.Node.Space, "mv0", w.VM.Space),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
 	err = errors.Join(
-		w.vm.IP(w.ctx, "link set mv0 name net1 up"),
-		w.vm.IP(w.ctx, "address add %s dev net1", tapped),
-		w.vm.IP(w.ctx, "address add %s dev net1 nodad", tapped6),
+		w.VM.IP(w.Ctx, "link set mv0 name net1 up"),
+		w.VM.IP(w.Ctx, "address add %s dev net1", tapped),
+		w.VM.IP(w.Ctx, "address add %s dev net1 nodad", tapped6),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.linkLocal(t, w.vm.Space, "net1") // at rest
+	w.LinkLocal(t, w.VM.Space, "net1") // at rest
 }
 
 // give moves a link from one space to another.
-func (w *world) give(from *pod.Space, link string, to *pod.Space) error {
+func (w *testWorld) give(from *pod.Space, link string, to *pod.Space) error {
 	netns, err := os.Open(to.NetNS())
 	if err != nil {
 		return err
 	}
 	defer netns.Close()
-	cmd := exec.CommandContext(w.ctx, "ip", "link", "set", link, "netns", "/proc/self/fd/3")
+	cmd := exec.CommandContext(w.Ctx, "ip", "link", "set", link, "netns", "/proc/self/fd/3")
 	cmd.ExtraFiles = []*os.File{netns}
 	_, err = from.RunCmd(cmd)
 	return err
@@ -74,14 +75,14 @@ func TestGuestHasTheMacvtap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "bridge", manyTime)
 	w.attachMacvtap(t)
-	heard := daemon(t, w.other.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--conf-file=/dev/null",
+	heard := world.Daemon(t, w.Other.Space, "dnsmasq", "--keep-in-foreground", "--log-facility=-", "--log-dhcp", "--user=root", "--conf-file=/dev/null",
 		"--port=0", "--no-ping", "--leasefile-ro", "--dhcp-authoritative", "--interface=net1", "--dhcp-range=192.168.77.100,192.168.77.200")
 	const queues = 2
 	m := w.bootDomain(t, guest.Domain{VCPUs: queues, Ask: []string{"podwire.listen=80"}},
 		"--all", "--queues", strconv.Itoa(queues))
 
 	for kind, want := range map[string]string{"lease": tapped.Addr().String(), "lease6": tapped6.Addr().String()} {
-		match, err := m.WaitFor(w.ctx, fmt.Sprintf("^%s%s event=bound nic=eth1 .*", guest.Prefix, kind))
+		match, err := m.WaitFor(w.Ctx, fmt.Sprintf("^%s%s event=bound nic=eth1 .*", guest.Prefix, kind))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,19 +90,19 @@ func TestGuestHasTheMacvtap(t *testing.T) {
 			t.Errorf("%s of eth1 is of %s, want %s", kind, got, want)
 		}
 	}
-	if got, err := m.Queues(w.ctx, "eth1"); got != queues || err != nil {
+	if got, err := m.Queues(w.Ctx, "eth1"); got != queues || err != nil {
 		t.Errorf("the guest uses %d queues of the macvtap, %v; want %d", got, err, queues)
 	}
-	w.wantEcho(t, m, w.echoes(t, w.other.Space, neighbour.Addr()))
-	w.wantEcho(t, m, w.echoes(t, w.other.Space, neighbour6.Addr()))
+	w.wantEcho(t, m, w.echoes(t, w.Other.Space, neighbour.Addr()))
+	w.wantEcho(t, m, w.echoes(t, w.Other.Space, neighbour6.Addr()))
 	for _, own := range []netip.Prefix{tapped, tapped6} {
-		w.wantPages(t, w.other.Space, own.Addr())
+		w.wantPages(t, w.Other.Space, own.Addr())
 	}
-	w.run(t, m, "try-ping "+w.other.Addr.Addr().String()) // by its other card
+	w.run(t, m, "try-ping "+w.Other.Addr.Addr().String()) // by its other card
 	if log := heard(); !strings.Contains(log, "IP range 192.168.77.100") || strings.Contains(log, "DHCPDISCOVER") || strings.Contains(log, "DHCPREQUEST") {
 		t.Errorf("a DHCP server on the macvtap's network does not run, or heard the guest:\n%s", log)
 	}
 	w.terminate(t, m)
 	// libvirt leaves what it opens without a queueing discipline.
-	w.output(t, w.vm.Space, "tc qdisc del dev net1 root")
+	w.Output(t, w.VM.Space, "tc qdisc del dev net1 root")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/podwire/podwire/tests/client"
 	"github.com/podwire/podwire/tests/guest"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
 // The second network of a pod with many interfaces, which leads nowhere else; and the
@@ -28,14 +29,14 @@ var (
 // with no address at all, a cable between the two; not where the guest is to be behind the
 // pod, which takes an address. It returns the other pod's addresses on net1, and on net2 if
 // that is there.
-func (w *world) attachMore(t *testing.T) []netip.Addr {
+func (w *testWorld) attachMore(t *testing.T) []netip.Addr {
 	t.Helper()
-	network := pod.BridgeNetwork(second, podMTU).And(second6).
+	network := pod.BridgeNetwork(second, world.PodMTU).And(second6).
 		With("name", "storage").With("bridge", "cni1").With("isDefaultGateway", false)
 	var there []netip.Addr
-	for _, p := range []*pod.Pod{w.vm, w.other} {
+	for _, p := range []*pod.Pod{w.VM, w.Other} {
 		first := slices.Clone(p.Addrs)
-		if _, _, err := p.Attach(w.ctx, "net1", network); err != nil {
+		if _, _, err := p.Attach(w.Ctx, "net1", network); err != nil {
 			t.Fatal(err)
 		}
 		there = nil
@@ -44,25 +45,25 @@ func (w *world) attachMore(t *testing.T) []netip.Addr {
 		}
 		p.Addrs = first
 	}
-	if w.binding.Behind() {
+	if w.Binding.Behind() {
 		return there
 	}
 	err := errors.Join(
-		w.vm.Veth(w.ctx, "net2", w.other.Space, "net2"),
-		w.vm.IP(w.ctx, "link set net2 up"),
-		w.other.IP(w.ctx, "link set net2 up"),
-		w.other.IP(w.ctx, "address add %s dev net2", neighbor),
+		w.VM.Veth(w.Ctx, "net2", w.Other.Space, "net2"),
+		w.VM.IP(w.Ctx, "link set net2 up"),
+		w.Other.IP(w.Ctx, "link set net2 up"),
+		w.Other.IP(w.Ctx, "address add %s dev net2", neighbor),
 	)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.linkLocal(t, w.vm.Space, "net2") // at rest
+	w.LinkLocal(t, w.VM.Space, "net2") // at rest
 	return append(there, neighbor.Addr())
 }
 
 // onlyThere leaves out net2 where that is not.
-func (w *world) onlyThere(links []string) []string {
-	return slices.DeleteFunc(slices.Clone(links), func(link string) bool { return w.binding.Behind() && strings.HasSuffix(link, "net2") })
+func (w *testWorld) onlyThere(links []string) []string {
+	return slices.DeleteFunc(slices.Clone(links), func(link string) bool { return w.Binding.Behind() && strings.HasSuffix(link, "net2") })
 }
 
 // networkStatus is what Multus writes of the pod, in another order than the pod's own.
@@ -89,18 +90,18 @@ func TestManyInterfacesAreManyNICs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
-				w := newWorldOf(t, dualBridge, resolvConf6, time.Minute).with(b)
+			world.OnEach(t, func(t *testing.T, b pod.Binding) {
+				w := newWorldOf(t, world.DualBridge, world.ResolvConf6, time.Minute).with(b)
 				there := w.attachMore(t)
-				if err := w.vm.WriteFile("/run/podinfo/network-status", []byte(networkStatus), 0o644); err != nil {
+				if err := w.VM.WriteFile("/run/podinfo/network-status", []byte(networkStatus), 0o644); err != nil {
 					t.Fatal(err)
 				}
-				all := w.prestartAll(t, test.args...)
+				all := w.PrestartAll(t, test.args...)
 				var order []string
-				space := w.newGuest(t)
+				space := w.NewGuest(t)
 				for _, to := range all {
 					order = append(order, to.Pod)
-					w.plugInto(t, to, space, to.Pod)
+					w.PlugInto(t, to, space, to.Pod)
 				}
 				if diff := cmp.Diff(w.onlyThere(test.order), order); diff != "" {
 					t.Errorf("the interfaces (-want +got):\n%s", diff)
@@ -109,23 +110,23 @@ func TestManyInterfacesAreManyNICs(t *testing.T) {
 				w.useAll(t, space)
 
 				for _, line := range []string{"ip route show default", "ip -6 route show default"} {
-					if out := w.output(t, space, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
+					if out := w.Output(t, space, line); strings.Count(out, "default") != 1 || !strings.Contains(out, "dev eth0") {
 						t.Errorf("guest# %s\n%s", line, out)
 					}
 				}
-				targets := append(slices.Clone(there), w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6)
-				w.reaches(t, space, targets...)
+				targets := append(slices.Clone(there), w.Other.Addrs[0].Addr(), w.Other.Addrs[1].Addr(), pod.Outside, pod.Outside6)
+				w.Reaches(t, space, targets...)
 			})
 		})
 	}
 }
 
 // wantOneServer checks what podwire says of the interfaces.
-func (w *world) wantOneServer(t *testing.T, names map[string]string) {
+func (w *testWorld) wantOneServer(t *testing.T, names map[string]string) {
 	t.Helper()
 	pids := map[int]bool{}
 	got := map[string]string{}
-	for _, each := range w.status(t) {
+	for _, each := range w.Status(t) {
 		got[each.Pod] = each.Network
 		if each.Plain != (each.Pod == "net2") || each.Serving == each.Plain {
 			t.Errorf("of %s status says plain=%v serving=%v", each.Pod, each.Plain, each.Serving)
@@ -135,7 +136,7 @@ func (w *world) wantOneServer(t *testing.T, names map[string]string) {
 		}
 	}
 	names = maps.Clone(names)
-	if w.binding.Behind() {
+	if w.Binding.Behind() {
 		delete(names, "net2")
 	}
 	if diff := cmp.Diff(names, got); diff != "" {
@@ -148,20 +149,20 @@ func (w *world) wantOneServer(t *testing.T, names map[string]string) {
 
 // useAll has a guest's clients configure the two links that are served, and gives the
 // third, if there is one, an address by hand.
-func (w *world) useAll(t *testing.T, space *pod.Space) {
+func (w *testWorld) useAll(t *testing.T, space *pod.Space) {
 	t.Helper()
 	for _, link := range []string{"net1", "eth0"} {
-		c, err := client.Udhcpc(space, w.dir, link)
-		event := w.wait(t, running(t, c, err), "bound")
+		c, err := client.Udhcpc(space, w.Dir, link)
+		event := w.Wait(t, world.Running(t, c, err), "bound")
 		if routes := event.Told["staticroutes"]; link == "net1" && (event.Told["router"] != "" || strings.Contains(routes, "0.0.0.0/0")) {
 			t.Errorf("the guest was told a default route on %s: router=%q routes=%q", link, event.Told["router"], routes)
 		}
 		w.bind6(t, space, link)
 	}
-	if w.binding.Behind() {
+	if w.Binding.Behind() {
 		return
 	}
-	if err := space.IP(w.ctx, "address add %s dev net2", guest2); err != nil {
+	if err := space.IP(w.Ctx, "address add %s dev net2", guest2); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -169,12 +170,12 @@ func (w *world) useAll(t *testing.T, space *pod.Space) {
 // TestGuestHasAllInterfaces is a real guest with three NICs.
 func TestGuestHasAllInterfaces(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, b pod.Binding) {
-		w := newWorldOf(t, dualBridge, resolvConf6, bootTime).with(b)
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		w := newWorldOf(t, world.DualBridge, world.ResolvConf6, bootTime).with(b)
 		there := w.attachMore(t)
 		m := w.bootWith(t, []string{"--all"})
 		var taps []string
-		for line := range strings.Lines(w.output(t, w.vm.Space, "virsh -c qemu:///system domiflist vm-0")) {
+		for line := range strings.Lines(w.Output(t, w.VM.Space, "virsh -c qemu:///system domiflist vm-0")) {
 			if words := strings.Fields(line); len(words) == 5 && strings.HasPrefix(words[0], "tap-") {
 				taps = append(taps, words[0])
 			}
@@ -184,7 +185,7 @@ func TestGuestHasAllInterfaces(t *testing.T) {
 		}
 		for _, nic := range []string{"eth0", "eth1"} {
 			for _, lease := range []string{"lease", "lease6"} {
-				if _, err := m.WaitFor(w.ctx, fmt.Sprintf("^%s%s event=bound nic=%s ", guest.Prefix, lease, nic)); err != nil {
+				if _, err := m.WaitFor(w.Ctx, fmt.Sprintf("^%s%s event=bound nic=%s ", guest.Prefix, lease, nic)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -197,7 +198,7 @@ func TestGuestHasAllInterfaces(t *testing.T) {
 		if !b.Behind() {
 			w.run(t, m, "ip address add "+guest2.String()+" dev eth2")
 		}
-		for _, target := range append(there, w.other.Addrs[0].Addr(), w.other.Addrs[1].Addr(), pod.Outside, pod.Outside6) {
+		for _, target := range append(there, w.Other.Addrs[0].Addr(), w.Other.Addrs[1].Addr(), pod.Outside, pod.Outside6) {
 			w.run(t, m, "try-ping "+target.String())
 		}
 		w.terminate(t, m)

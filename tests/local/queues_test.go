@@ -33,24 +33,24 @@ func TestGuestUsesAllQueues(t *testing.T) {
 			m := w.bootDomain(t, guest.Domain{VCPUs: queues, Ask: []string{"podwire.listen=80"}},
 				"--queues", strconv.Itoa(queues), "--model=virtio-non-transitional", "--vhost=off", "--pci-address=0000:00:10.0")
 			w.wantCard(t, m)
-			lease, err := m.Bound(w.ctx)
+			lease, err := m.Bound(w.Ctx)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := w.guestAddr().String(); lease["ip"] != want {
+			if want := w.GuestAddr().String(); lease["ip"] != want {
 				t.Errorf("the guest has %s, want %s", lease["ip"], want)
 			}
-			w.wantQueues(t, m, w.echoes(t, w.other.Space, w.other.Addr.Addr()))
-			w.wantPages(t, w.other.Space, w.vm.Addr.Addr())
+			w.wantQueues(t, m, w.echoes(t, w.Other.Space, w.Other.Addr.Addr()))
+			w.wantPages(t, w.Other.Space, w.VM.Addr.Addr())
 			w.terminate(t, m)
 		})
 	}
 }
 
 // wantCard checks that libvirt and the guest have the card that was asked for.
-func (w *world) wantCard(t *testing.T, m *machine) {
+func (w *testWorld) wantCard(t *testing.T, m *machine) {
 	t.Helper()
-	xml := w.output(t, w.vm.Space, "virsh -c qemu:///system dumpxml vm-0")
+	xml := w.Output(t, w.VM.Space, "virsh -c qemu:///system dumpxml vm-0")
 	for _, want := range []string{
 		"<model type='virtio-non-transitional'/>", fmt.Sprintf("<driver name='qemu' queues='%d'/>", queues), "<mtu size='1450'/>",
 		"<address type='pci' domain='0x0000' bus='0x00' slot='0x10' function='0x0'/>",
@@ -68,9 +68,9 @@ const bulk = 500_000
 // wantQueues has each CPU of a guest talk, and checks that each queue of its card did.
 // A guest sends by the queue of the CPU, and the tap answers by the queue that a flow
 // came by.
-func (w *world) wantQueues(t *testing.T, m *machine, peer netip.AddrPort) {
+func (w *testWorld) wantQueues(t *testing.T, m *machine, peer netip.AddrPort) {
 	t.Helper()
-	if got, err := m.Queues(w.ctx, "eth0"); got != queues || err != nil {
+	if got, err := m.Queues(w.Ctx, "eth0"); got != queues || err != nil {
 		t.Fatalf("the guest uses %d queues, %v; want %d", got, err, queues)
 	}
 	for cpu := range queues {
@@ -86,7 +86,7 @@ func (w *world) wantQueues(t *testing.T, m *machine, peer netip.AddrPort) {
 
 // wantEcho has a guest send a file to where it comes back from, and compare; how it runs
 // the program may be said. The file is kept for others to fetch.
-func (w *world) wantEcho(t *testing.T, m *machine, peer netip.AddrPort, how ...string) {
+func (w *testWorld) wantEcho(t *testing.T, m *machine, peer netip.AddrPort, how ...string) {
 	t.Helper()
 	w.run(t, m, fmt.Sprintf("cd /www; [ -e bulk ] || head -c %d /dev/urandom >bulk", bulk))
 	w.run(t, m, fmt.Sprintf(`cd /www; [ "$(%s nc -w 20 %s %d <bulk | md5sum)" = "$(md5sum <bulk)" ]`,
@@ -110,7 +110,7 @@ func received(interrupts string, queue int) (sum int) {
 }
 
 // wantPages fetches what a guest has from inside of a space.
-func (w *world) wantPages(t *testing.T, from *pod.Space, addr netip.Addr) {
+func (w *testWorld) wantPages(t *testing.T, from *pod.Space, addr netip.Addr) {
 	t.Helper()
 	site := "http://" + net.JoinHostPort(addr.String(), "80")
 	page, err := w.fetch(from, site+"/")
@@ -125,7 +125,7 @@ func (w *world) wantPages(t *testing.T, from *pod.Space, addr netip.Addr) {
 
 // echoes has a space send back all that it is sent, once that has ended, and returns
 // where it does so.
-func (w *world) echoes(t *testing.T, s *pod.Space, addr netip.Addr) netip.AddrPort {
+func (w *testWorld) echoes(t *testing.T, s *pod.Space, addr netip.Addr) netip.AddrPort {
 	t.Helper()
 	var l net.Listener
 	err := s.Do(func() (err error) {
@@ -135,7 +135,7 @@ func (w *world) echoes(t *testing.T, s *pod.Space, addr netip.Addr) netip.AddrPo
 	if err != nil {
 		t.Fatal(err)
 	}
-	context.AfterFunc(w.ctx, func() { l.Close() })
+	context.AfterFunc(w.Ctx, func() { l.Close() })
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
