@@ -6,11 +6,12 @@ GO       := ./hack/go.sh
 TAGS     := -tags libvirt_dlopen
 LDFLAGS  := -trimpath -ldflags '-s -w'
 FUZZTIME ?= 60s
+SOAK     ?= 10m
 # Passed to go test, such as TESTFLAGS=-v.
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install build demo test unit short-fuzz local matrix compatibility bindings fuzz bench lint update clean
+.PHONY: help install build demo test unit short-fuzz local matrix compatibility bindings reliability soak fuzz bench lint update clean
 .PHONY: images cluster load cluster-down e2e e2e-offline
 
 # What a cluster is made of: with OFFLINE=1, without a registry (docs/kubernetes.md).
@@ -60,6 +61,12 @@ bindings: install build ## measure the bindings side by side, and write docs/bin
 		../hack/go.sh test ./bindings -count=1 -timeout 30m $(TESTFLAGS) -bench Figures -benchtime 1x
 	cd tests && ../hack/go.sh run ./cmd/bindings ../build/bindings >../build/bindings.md
 	mv build/bindings.md docs/bindings.md
+
+reliability: install build ## prove docs/reliability.md in full, or one part of it (ONLY=killed), and write it anew
+	@./hack/reliability.sh $(ONLY)
+
+soak: install build ## a guest that renews its lease every second while faults are injected, for SOAK (10m)
+	cd tests && PODWIRE_SOAK=$(SOAK) ../hack/go.sh test -count=1 -timeout 0 -v $(TESTFLAGS) ./reliability/soak
 
 images: ## build the container images
 	@./hack/install.sh build guest $(ENGINE)

@@ -3,7 +3,6 @@ package local
 import (
 	"encoding/json"
 	"fmt"
-
 	"testing"
 
 	"github.com/podwire/podwire/tests/client"

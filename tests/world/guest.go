@@ -65,6 +65,7 @@ func (w *World) LinkLocal(t *testing.T, space *pod.Space, link string) netip.Add
 	return addr
 }
 
+// Running ends a client with the test; err is that of starting it.
 func Running(t *testing.T, c *client.Client, err error) *client.Client {
 	t.Helper()
 	if err != nil {

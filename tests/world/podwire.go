@@ -80,6 +80,7 @@ type Status struct {
 	Counts   map[string]uint64 `json:"counts"`
 }
 
+// Status is podwire's status of each interface, all of which must be well.
 func (w *World) Status(t *testing.T) []Status {
 	t.Helper()
 	var result struct{ Interfaces []Status }

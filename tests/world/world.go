@@ -70,12 +70,13 @@ func (w *World) With(b pod.Binding) *World {
 	return w
 }
 
-// GuestAddr and GuestGateway are the guest's of IPv4, and GuestAddr6 is its address of
-// IPv6, in a pod with one of each.
+// GuestAddr is the guest's IPv4 address.
 func (w *World) GuestAddr() netip.Addr { return w.Binding.Guest(w.VM.Addr).Addr() }
 
+// GuestGateway is the guest's IPv4 gateway.
 func (w *World) GuestGateway() netip.Addr { return w.Binding.Gateway(w.VM.Gateway) }
 
+// GuestAddr6 is the guest's first IPv6 address, in a pod with one.
 func (w *World) GuestAddr6() netip.Addr {
 	own := Addr6(w.VM)
 	return w.Binding.Guest(netip.PrefixFrom(own, own.BitLen())).Addr()

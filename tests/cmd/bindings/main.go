@@ -9,16 +9,16 @@ package main
 
 import (
 	_ "embed"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/podwire/podwire/tests/page"
 )
 
 // cell is a check with one binding, as tests/bindings writes it.
@@ -51,28 +51,18 @@ var bindings = []string{"bridge", "tc", "masquerade"}
 //go:embed page.md
 var text string
 
-// page has its own signs: Markdown has braces.
-var page = template.Must(template.New("page").Delims("<%", "%>").Parse(text))
+var filled = template.Must(page.Template(text, nil))
 
-func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: bindings DIR")
-		os.Exit(2)
-	}
-	if err := run(os.Args[1], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "bindings:", err)
-		os.Exit(1)
-	}
-}
+func main() { page.Main(run) }
 
 func run(dir string, w io.Writer) error {
 	var cells []cell
 	var measured figures
-	err := errors.Join(read(filepath.Join(dir, "table.json"), &cells), read(filepath.Join(dir, "figures.json"), &measured))
+	err := errors.Join(page.ReadJSON(filepath.Join(dir, "table.json"), &cells), page.ReadJSON(filepath.Join(dir, "figures.json"), &measured))
 	pictures := map[string]string{}
 	for _, b := range bindings {
 		var picture string
-		err = errors.Join(err, read(filepath.Join(dir, "picture-"+b+".json"), &picture))
+		err = errors.Join(err, page.ReadJSON(filepath.Join(dir, "picture-"+b+".json"), &picture))
 		pictures[b] = strings.TrimSpace(picture)
 	}
 	if err != nil {
@@ -81,7 +71,7 @@ func run(dir string, w io.Writer) error {
 	if err := whole(cells, measured); err != nil {
 		return err
 	}
-	return page.Execute(w, map[string]any{
+	return filled.Execute(w, map[string]any{
 		"CPUs": measured.CPUs, "Kernel": measured.Kernel, "Picture": pictures,
 		"Checks": checks(cells), "Figures": table(measured.Rows),
 	})
@@ -194,15 +184,4 @@ func digits(v float64) string {
 		return strconv.FormatFloat(v, 'f', 0, 64)
 	}
 	return strconv.FormatFloat(v, 'g', 3, 64)
-}
-
-func read(path string, into any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	return nil
 }

@@ -8,7 +8,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/podwire/podwire/tests/page"
 )
 
 // cell is one pod network in one family, with one binding, as tests/matrix writes it.
@@ -64,32 +65,23 @@ var (
 	}
 )
 
-func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: compatibility DIR")
-		os.Exit(2)
-	}
-	if err := run(os.Args[1], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "compatibility:", err)
-		os.Exit(1)
-	}
-}
+func main() { page.Main(run) }
 
 func run(dir string, w io.Writer) error {
 	var cells []cell
 	var rows []row
-	if err := errors.Join(read(filepath.Join(dir, "cni.json"), &cells), read(filepath.Join(dir, "clients.json"), &rows)); err != nil {
+	if err := errors.Join(page.ReadJSON(filepath.Join(dir, "cni.json"), &cells), page.ReadJSON(filepath.Join(dir, "clients.json"), &rows)); err != nil {
 		return err
 	}
 	if err := errors.Join(passed(cells), told(rows)); err != nil {
 		return fmt.Errorf("%w: a page is made of a run that passed", err)
 	}
 	var notes notes
-	page := fmt.Sprintf(head, kernelVersion(), distribution()) +
+	text := fmt.Sprintf(head, page.Kernel(), distribution()) +
 		networks(cells, &notes) + notes.list() + clientsHead
 	notes = nil
-	page += clients(rows, &notes) + notes.list()
-	_, err := io.WriteString(w, page)
+	text += clients(rows, &notes) + notes.list()
+	_, err := io.WriteString(w, text)
 	return err
 }
 
@@ -222,7 +214,7 @@ func clients(rows []row, n *notes) string {
 		name := r.Client
 		switch {
 		case name == "kernel":
-			name += " " + kernelVersion()
+			name += " " + page.Kernel()
 		case r.Version != "":
 			name += " " + strings.TrimPrefix(r.Version, "v")
 		}
@@ -278,27 +270,6 @@ func order[T any](all []T, name func(T) string) []string {
 		}
 	}
 	return out
-}
-
-func read(path string, into any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	return nil
-}
-
-// kernelVersion is the release without what a distribution adds.
-func kernelVersion() string {
-	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
-	if err != nil {
-		return "of unknown version"
-	}
-	parts := strings.SplitN(strings.TrimSpace(string(text)), ".", 3)
-	return strings.Join(parts[:min(len(parts), 2)], ".")
 }
 
 func distribution() string {

@@ -26,7 +26,7 @@ const (
 		{"client": "udhcpc6", "version": "1.35", "family": "IPv6", "binding": "masquerade", "columns": {"address": "ok", "prefix": "-"}, "cannot": {"prefix": "by RA"}}]`
 )
 
-func page(t *testing.T, cells, rows string) (string, error) {
+func made(t *testing.T, cells, rows string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range map[string]string{"cni.json": cells, "clients.json": rows} {
@@ -40,7 +40,7 @@ func page(t *testing.T, cells, rows string) (string, error) {
 }
 
 func TestPage(t *testing.T) {
-	got, err := page(t, cells, rows)
+	got, err := made(t, cells, rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestAFailedRunMakesNoPage(t *testing.T) {
 		"a client of two opinions": {cells, strings.Replace(rows, `"ok"`, `"-"`, 1)},
 		"nonsense":                 {cells, "x"},
 	} {
-		if out, err := page(t, in[0], in[1]); err == nil || out != "" {
+		if out, err := made(t, in[0], in[1]); err == nil || out != "" {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
