@@ -71,6 +71,8 @@ func TestFences(t *testing.T) {
 	}{
 		{"github.com/vishvananda/netlink", []string{"pkg/kernel/", "internal/netnstest/"}, "the kernel is touched in one package"},
 		{"github.com/google/nftables", []string{"pkg/kernel/"}, "the kernel is touched in one package"},
+		{"github.com/landlock-lsm/go-landlock", []string{"pkg/kernel/"}, "the kernel is touched in one package"},
+		{"github.com/elastic/go-seccomp-bpf", []string{"pkg/kernel/"}, "the kernel is touched in one package"},
 		{"golang.org/x/sys/unix", []string{"pkg/kernel/", "internal/netnstest/"}, "the kernel is touched in one package"},
 		{"os/exec", []string{"pkg/kernel/", "internal/netnstest/", "internal/podscript/"}, "processes are started in one package"},
 		{"libvirt.org/go/libvirt", []string{"pkg/launcher/"}, "it costs 14 ms and 15 MB at every start"},

@@ -23,6 +23,8 @@ type Kernel struct {
 	// FailAt makes the FailAt-th operation, counted from 1, fail with Err; 0 for
 	// none. Operations are smaller than steps, so a step can fail half-way.
 	FailAt int
+	// FailOn makes all those after it fail as well.
+	FailOn bool
 	Err    error
 	// Ops counts the operations that were tried.
 	Ops int
@@ -43,7 +45,7 @@ func New(s netstate.Snapshot) *Kernel {
 // op counts an operation, and fails it when its turn has come.
 func (k *Kernel) op(format string, args ...any) error {
 	k.Ops++
-	if k.Ops == k.FailAt {
+	if k.Ops == k.FailAt || k.FailOn && k.FailAt > 0 && k.Ops > k.FailAt {
 		return fmt.Errorf(format+": %w", append(args, k.Err)...)
 	}
 	return nil

@@ -83,14 +83,16 @@ func Run(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) erro
 // Repair does all steps again, for a pod whose virtual machine runs: what is as
 // planned stays as it is, and nothing is taken back when a step fails.
 func Repair(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) error {
-	var errs []error
-	for _, step := range steps {
-		if err := k.Do(ctx, step); err != nil {
-			errs = append(errs, err)
-			log.Error("repairing a step failed", "step", step.Kind(), "err", err)
+	return persist(ctx, log, func() []error {
+		var errs []error
+		for _, step := range steps {
+			if err := k.Do(ctx, step); err != nil {
+				errs = append(errs, err)
+				log.Error("repairing a step failed", "step", step.Kind(), "err", err)
+			}
 		}
-	}
-	return errors.Join(errs...)
+		return errs
+	})
 }
 
 // Undo takes steps back, last first, and goes on where one fails: the more is
@@ -103,17 +105,44 @@ func Undo(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) err
 }
 
 func takeBack(ctx context.Context, k Kernel, steps plan.Steps, log *slog.Logger) error {
-	var errs []error
-	for _, step := range slices.Backward(steps) {
-		start := time.Now()
-		if err := k.Undo(ctx, step); err != nil {
-			errs = append(errs, err)
-			log.Error("taking back a step failed", "step", step.Kind(), "err", err)
-			continue
+	return persist(ctx, log, func() []error {
+		var errs []error
+		for _, step := range slices.Backward(steps) {
+			start := time.Now()
+			if err := k.Undo(ctx, step); err != nil {
+				errs = append(errs, err)
+				log.Error("taking back a step failed", "step", step.Kind(), "err", err)
+				continue
+			}
+			log.Info("step taken back", "step", step.Kind(), "what", firstLine(step), "dur", time.Since(start))
 		}
-		log.Info("step taken back", "step", step.Kind(), "what", firstLine(step), "dur", time.Since(start))
+		return errs
+	})
+}
+
+const (
+	// rounds is how often all steps are gone through at most.
+	rounds = 3
+	// pause is between two rounds: what was in the way for a moment is gone by then.
+	pause = 10 * time.Millisecond
+)
+
+// persist goes through all steps again where some failed, since to give up would
+// leave the pod between. All of them, and not those that failed alone: what a step
+// finds done it leaves alone, but what it did may have been too early while another
+// was not done.
+func persist(ctx context.Context, log *slog.Logger, round func() []error) error {
+	for n := 1; ; n++ {
+		errs := round()
+		if len(errs) == 0 || n == rounds || ctx.Err() != nil {
+			return errors.Join(errs...)
+		}
+		log.Warn("trying again what failed", "failed", len(errs), "round", n+1)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
-	return errors.Join(errs...)
 }
 
 // firstLine is the step in one line, for the log.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/podwire/podwire/internal/kerneltest"
 	"github.com/podwire/podwire/internal/planned"
@@ -31,6 +32,8 @@ func boundSteps(t *testing.T, s netstate.Snapshot, b config.Binding) plan.Steps 
 	return p.Steps
 }
 
+// each does something for each shape of pod and each binding, in a bubble of time in
+// which pauses take none.
 func each(t *testing.T, do func(t *testing.T, before netstate.Snapshot, steps plan.Steps)) {
 	t.Helper()
 	for _, shape := range shapes.All() {
@@ -38,7 +41,9 @@ func each(t *testing.T, do func(t *testing.T, before netstate.Snapshot, steps pl
 			if b == config.Masquerade && len(shape.Snapshot.AddrsOf(shapes.Index)) == 0 {
 				continue // which it refuses
 			}
-			t.Run(shape.Name+"/"+string(b), func(t *testing.T) { do(t, shape.Snapshot, boundSteps(t, shape.Snapshot, b)) })
+			t.Run(shape.Name+"/"+string(b), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { do(t, shape.Snapshot, boundSteps(t, shape.Snapshot, b)) })
+			})
 		}
 	}
 }
@@ -154,21 +159,48 @@ func TestKilledAnywhereItIsFinishedOrTakenBack(t *testing.T) {
 	})
 }
 
-func TestATeardownThatWasCutOffIsFinished(t *testing.T) {
+// wired is a kernel in which all steps are done.
+func wired(t *testing.T, before netstate.Snapshot, steps plan.Steps) *kerneltest.Kernel {
+	t.Helper()
+	k := kerneltest.New(before)
+	if err := apply.Run(t.Context(), k, steps, quiet); err != nil {
+		t.Fatal(err)
+	}
+	return kerneltest.New(k.State)
+}
+
+func TestATeardownOfWhichOneOperationFailsPutsAllBack(t *testing.T) {
 	each(t, func(t *testing.T, before netstate.Snapshot, steps plan.Steps) {
-		wired := kerneltest.New(before)
-		if err := apply.Run(t.Context(), wired, steps, quiet); err != nil {
-			t.Fatal(err)
-		}
+		done := wired(t, before, steps)
 		for n := 1; ; n++ {
-			k := kerneltest.New(wired.State)
+			k := kerneltest.New(done.State)
 			k.FailAt = n
+			if err := apply.Undo(t.Context(), k, steps, quiet); err != nil {
+				t.Fatalf("operation %d failed once, and with it the teardown: %v", n, err)
+			}
+			if diff := kerneltest.Diff(before, k.State); diff != "" {
+				t.Errorf("operation %d (-before +after):\n%s", n, diff)
+			}
+			if k.Ops < n {
+				return // there was no n-th operation
+			}
+		}
+	})
+}
+
+func TestATeardownThatFailsForGoodSaysSoAndIsFinishedByTheNext(t *testing.T) {
+	each(t, func(t *testing.T, before netstate.Snapshot, steps plan.Steps) {
+		done := wired(t, before, steps)
+		for n := 1; ; n++ {
+			k := kerneltest.New(done.State)
+			k.FailAt, k.FailOn = n, true
 			var undo *apply.UndoError
 			if err := apply.Undo(t.Context(), k, steps, quiet); err == nil {
 				return // there was no n-th operation
 			} else if !errors.As(err, &undo) {
 				t.Fatalf("operation %d: err = %v, want an UndoError", n, err)
 			}
+			k.FailAt = 0
 			if err := apply.Undo(t.Context(), k, steps, quiet); err != nil {
 				t.Fatalf("second teardown after operation %d: %v", n, err)
 			}
@@ -177,6 +209,26 @@ func TestATeardownThatWasCutOffIsFinished(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestARepairOfWhichOneOperationFailsIsMadeNevertheless(t *testing.T) {
+	before := shapes.Dual()
+	for _, b := range []config.Binding{config.Bridge, config.TC, config.Masquerade} {
+		steps := boundSteps(t, before, b)
+		for n := 1; ; n++ {
+			k := kerneltest.New(before)
+			k.FailAt = n
+			if err := apply.Repair(t.Context(), k, steps, quiet); err != nil {
+				t.Fatalf("%s: operation %d failed once, and with it the repair: %v", b, n, err)
+			}
+			if drift := apply.Check(steps, k.State); len(drift) > 0 {
+				t.Errorf("%s: operation %d failed once, and then: %q", b, n, drift)
+			}
+			if k.Ops < n {
+				break
+			}
+		}
+	}
 }
 
 func TestAnEndedContextEndsTheRunAndNotTheWayBack(t *testing.T) {

@@ -41,8 +41,7 @@ func check(step plan.Step, s netstate.Snapshot) []string {
 		if drift := checkPod(s, step.Link, step.Index); drift != nil {
 			return drift
 		}
-		link, _ := s.LinkByName(step.Link)
-		return checkNoAddrs(s, link)
+		return checkTaken(s, step)
 	case plan.SetMAC:
 		if link, ok := s.LinkByName(step.Link); ok && link.MAC != step.MAC {
 			return []string{fmt.Sprintf("%q has the MAC %s, not %s", step.Link, link.MAC, step.MAC)}
@@ -106,6 +105,19 @@ func checkNoAddrs(s netstate.Snapshot, link netstate.Link) []string {
 	return drift
 }
 
+// checkTaken tells what was put back from what the pod's network has given since.
+func checkTaken(s netstate.Snapshot, step plan.TakeAddresses) []string {
+	var drift []string
+	for _, a := range s.AddrsOf(step.Index) {
+		if slices.ContainsFunc(step.Addrs, func(taken netstate.Addr) bool { return taken.Prefix == a.Prefix }) {
+			drift = append(drift, fmt.Sprintf("%q has the address %s again, which belongs to the guest's side", step.Link, a.Prefix))
+		} else {
+			drift = append(drift, fmt.Sprintf("%q has the new address %s", step.Link, a.Prefix))
+		}
+	}
+	return drift
+}
+
 func checkPort(s netstate.Snapshot, step plan.AttachPort) []string {
 	link, ok := s.LinkByName(step.Link)
 	if !ok {
@@ -132,6 +144,8 @@ func Restored(steps plan.Steps, s netstate.Snapshot) []string {
 			missing = append(missing, stillThere(s, step.Name)...)
 		case plan.CreateBridge:
 			missing = append(missing, stillThere(s, step.Name)...)
+		case plan.AddFilter:
+			missing = append(missing, filterThere(s, step)...)
 		case plan.SetMAC:
 			if link, ok := s.LinkByName(step.Link); ok && link.MAC != step.Was {
 				missing = append(missing, fmt.Sprintf("%q has the MAC %s, not its own %s", step.Link, link.MAC, step.Was))
@@ -158,6 +172,13 @@ func stillThere(s netstate.Snapshot, name string) []string {
 	return nil
 }
 
+func filterThere(s netstate.Snapshot, step plan.AddFilter) []string {
+	if link, ok := s.LinkByName(step.Link); ok && s.HasFilter(link.Index, step.Name) {
+		return []string{fmt.Sprintf("the filter %q is still on %q", step.Name, step.Link)}
+	}
+	return nil
+}
+
 // redirectThere is the worst of what could be left: the pod would hear nothing.
 func redirectThere(s netstate.Snapshot, step plan.Redirect) []string {
 	if link, ok := s.LinkByName(step.Link); ok && s.HasFilter(link.Index, step.Name) {
@@ -172,6 +193,14 @@ func addressesBack(step plan.TakeAddresses, s netstate.Snapshot) []string {
 		return nil // the interface itself is gone, and what it had went with it
 	}
 	var missing []string
+	if step.AddrGenMode != "" && link.AddrGenMode != step.AddrGenMode {
+		missing = append(missing, fmt.Sprintf("%q makes itself IPv6 addresses in the mode %q, not %q", step.Link, link.AddrGenMode, step.AddrGenMode))
+	}
+	for _, n := range step.Neighbors {
+		if !slices.Contains(s.NeighborsOf(link.Index), n) {
+			missing = append(missing, fmt.Sprintf("%q has not got its neighbour %s back", step.Link, n.Addr))
+		}
+	}
 	finite := false
 	for _, a := range step.Addrs {
 		finite = finite || a.ValidLft != netstate.Forever

@@ -29,11 +29,13 @@ type Agent struct {
 	// outside says that this process is not in the pod: host name and resolv.conf
 	// are the node's, and are no business of the pod's.
 	outside bool
+	// alone says that this process does nothing but serve.
+	alone bool
 }
 
 // NewAgent returns an agent for the network namespace that the settings name.
 func NewAgent(c config.Config, log *slog.Logger) (*Agent, error) {
-	k, err := kernel.Open(c.NetNS)
+	k, err := persisted(context.Background(), func() (*kernel.Kernel, error) { return kernel.Open(c.NetNS) })
 	if err != nil {
 		return nil, err
 	}
@@ -76,9 +78,9 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	if err != nil {
 		warn("the host name cannot be read: %v", err)
 	}
-	text, err := os.ReadFile(c.ResolvConf)
+	text, err := readThere(c.ResolvConf, maxResolvConf)
 	if err != nil {
-		warn("the guest gets no nameserver from resolv.conf: %v", err)
+		warn("the guest gets no nameserver from %q: %v", c.ResolvConf, err)
 	}
 	conf, parsed := resolvconf.Parse(text)
 	for _, w := range parsed {
@@ -86,7 +88,7 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	}
 	networks, err := readNetworks(c.NetworkStatus)
 	if err != nil {
-		warn("the pod's networks are not known by their names: %v", err)
+		warn("the pod's networks are not known by their names: %s: %v", c.NetworkStatus, err)
 	}
 	return discover.Host{Hostname: name, ResolvConf: conf, Networks: networks}, warnings
 }
@@ -104,7 +106,7 @@ func (a *Agent) networks(ctx context.Context) ([]discover.Network, error) {
 	patience := time.AfterFunc(time.Second, func() { a.log.Info("waiting for the pod's network-status annotation", "path", path) })
 	defer patience.Stop()
 	for {
-		networks, err := readNetworks(path)
+		networks, err := a.annotated()
 		if !errors.Is(err, discover.ErrNoNetworks) {
 			return networks, err
 		}
@@ -116,33 +118,39 @@ func (a *Agent) networks(ctx context.Context) ([]discover.Network, error) {
 	}
 }
 
+// annotated is networks without waiting for them.
+func (a *Agent) annotated() ([]discover.Network, error) {
+	path := a.config.NetworkStatus
+	networks, err := readNetworks(path)
+	if err != nil && !errors.Is(err, discover.ErrNoNetworks) {
+		err = &config.Error{Source: a.config.Source("network-status"), Value: path, Want: "a file with the pod's network-status annotation: " + err.Error()}
+	}
+	return networks, err
+}
+
 func readNetworks(path string) ([]discover.Network, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := readThere(path, maxNetworks)
 	if err != nil {
-		return nil, fmt.Errorf("reading the network-status annotation: %w", err)
+		return nil, err
 	}
-	networks, err := discover.ParseNetworks(text)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return networks, nil
+	return discover.ParseNetworks(text)
 }
 
 // recorded returns the records of this namespace, in the order of the VM's
 // interfaces. A damaged one is an error, along with the others: to pass it over
 // would be to wire a pod twice.
 func (a *Agent) recorded(id netstate.Identity) ([]record.Record, error) {
-	names, err := a.dir.List()
+	names, err := persisted(context.Background(), a.dir.List)
 	if err != nil {
 		return nil, err
 	}
 	var records []record.Record
 	var errs []error
 	for _, name := range names {
-		r, err := a.dir.Load(name)
+		r, err := a.load(name)
 		errs = append(errs, err)
 		if err == nil && r.Snapshot.NetNS.Same(id) {
 			records = append(records, r)

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/podwire/podwire/internal/survive"
 	"github.com/podwire/podwire/pkg/dnsforward"
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
@@ -105,14 +106,19 @@ func (p *passage) listen(ctx context.Context, k *kernel.Kernel, l lease.Lease) e
 func (p *passage) carry(ctx context.Context, relay *dnsforward.Relay, toGuest func(frame []byte) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	served := make(chan error, 1)
-	go func() {
+	p.Panicked = relay.Panicked
+	var (
+		served  error
+		running sync.WaitGroup
+	)
+	survive.Go(&running, relay.Panicked(nil), func() {
 		defer cancel()
-		served <- relay.Serve(ctx, p.udp, p.tcp)
-	}()
+		served = relay.Serve(ctx, p.udp, p.tcp)
+	})
 	err := p.Run(ctx, toGuest)
 	cancel()
-	return errors.Join(err, <-served)
+	running.Wait()
+	return errors.Join(err, served)
 }
 
 // close closes what a passage opened that was not carried on.
@@ -160,24 +166,29 @@ func (f *forwarder) Run(ctx context.Context, toGuest func(frame []byte) error) e
 			return err
 		}
 		f.log.Warn("the way of the guest's DNS questions failed, opening it again", "err", err)
-		if !f.reopen(ctx) {
-			return nil
+		if err := f.reopen(ctx); err != nil || ctx.Err() != nil {
+			return err
 		}
 		f.log.Info("the guest's DNS questions are relayed again")
 	}
 }
 
-// reopen reports whether there is a passage again; there is none when ctx ends.
-func (f *forwarder) reopen(ctx context.Context) bool {
+// reopen opens a passage again, for as long as it takes. It ends with ctx, or where this
+// process may not.
+func (f *forwarder) reopen(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return false
+			return nil
 		case <-time.After(passagePause):
 		}
-		if p, err := f.open(ctx); err == nil {
+		p, err := f.open(ctx)
+		if err == nil {
 			f.use(p)
-			return true
+			return nil
+		}
+		if err := forbidden(err); err != nil {
+			return err
 		}
 	}
 }

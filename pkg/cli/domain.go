@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,12 +62,12 @@ func ReadInput(stdin io.Reader, name string) (string, error) {
 	var text []byte
 	var err error
 	if name == "-" {
-		text, err = io.ReadAll(stdin)
+		text, err = readUpTo(stdin, maxDomain)
 	} else {
-		text, err = os.ReadFile(name)
+		text, err = readFile(name, maxDomain)
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading the domain: %w", err)
+		return "", &config.Error{Source: "DOMAIN", Value: name, Want: "a file with a domain's XML: " + err.Error()}
 	}
 	return string(text), nil
 }

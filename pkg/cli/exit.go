@@ -7,13 +7,18 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/podwire/podwire/pkg/apply"
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/record"
 )
 
 // The exit codes, which scripts and probes rely on.
@@ -32,27 +37,30 @@ func (e usageError) Unwrap() error { return e.error }
 // errQuiet ends a command with ExitFailed after it has said all itself.
 var errQuiet = errors.New("")
 
-// Execute runs a command with the process's arguments, ends it on SIGTERM and
-// SIGINT, prints its error in one line and returns the exit code.
+// Execute runs a command with the process's arguments, ends it on SIGTERM, SIGINT and
+// SIGHUP, prints its error in one line and returns the exit code.
 func Execute(cmd *cobra.Command) int {
 	// A reader that has gone must not end what is half done.
 	signal.Ignore(syscall.SIGPIPE)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return shortUsage(err) })
 	ran, err := execute(ctx, cmd)
 	if err == nil {
 		return ExitOK
 	}
 	code := exitCode(err)
-	if text := oneLine(err); text != "" {
+	if text := said(err, ran); text != "" {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %s\n", cmd.Name(), text)
 	}
-	if code == ExitUsage {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Run '%s --help' for what it takes.\n", ran.CommandPath())
-	}
 	return code
+}
+
+// endings are the signals that end a command in order: what it has begun it takes back, or
+// finishes. One that the caller has it ignore, as nohup(1) does, stays ignored.
+func endings() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{syscall.SIGTERM, os.Interrupt, syscall.SIGHUP}, signal.Ignored)
 }
 
 // execute turns a panic into an error: its own exit code, 2, would say that
@@ -76,22 +84,61 @@ func exitCode(err error) int {
 	switch {
 	case errors.As(err, &undo):
 		return ExitHalfDone
-	case errors.As(err, &setting), errors.As(err, &usage):
+	case errors.As(err, &setting), errors.As(err, &usage), errors.Is(err, record.ErrDamaged), errors.Is(err, record.ErrForeign):
 		return ExitUsage
 	default:
 		return ExitFailed
 	}
 }
 
-// oneLine joins the lines of errors.Join.
+// said is an error in its one line; with where to look for what is allowed, unless it
+// says that itself.
+func said(err error, ran *cobra.Command) string {
+	text := oneLine(err)
+	var setting *config.Error
+	if usage := (usageError{}); errors.As(err, &usage) && !errors.As(err, &setting) {
+		text = fmt.Sprintf("%s; see \"%s --help\"", text, ran.CommandPath())
+	}
+	return text
+}
+
+// maxLine is how long an error may be, in octets. What it quotes is shortened where it
+// is quoted; a bug's stack is longer than all else.
+const maxLine = 8 << 10
+
+// oneLine joins the lines of errors.Join. What is in an error may be anybody's: nothing in it
+// is for a terminal to obey.
 func oneLine(err error) string {
-	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
+	if len(text) > maxLine {
+		text = text[:maxLine] + "…"
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) && r != utf8.RuneError {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
+		}
+	}
+	return b.String()
+}
+
+// maxUsage is how much of a command line an error repeats, in octets.
+const maxUsage = 200
+
+// shortUsage is for the errors of libraries, which repeat what was given.
+func shortUsage(err error) error {
+	if text := err.Error(); len(text) > maxUsage {
+		err = errors.New(text[:maxUsage] + "…")
+	}
+	return usageError{err}
 }
 
 // noArgs is cobra.NoArgs, with the exit code of a usage error.
 func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("%q takes no arguments, and got %q", cmd.CommandPath(), args)}
+		return shortUsage(fmt.Errorf("%q takes no arguments, and got %q", cmd.CommandPath(), args))
 	}
 	return nil
 }
@@ -113,7 +160,7 @@ func unknown(cmd *cobra.Command, args []string) error {
 	if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
 		err = fmt.Errorf("%w; is it %s?", err, strings.Join(like, ", or "))
 	}
-	return usageError{err}
+	return shortUsage(err)
 }
 
 // UsageError marks an error as one of the command line.

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,11 +12,15 @@ import (
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/domxml"
 	"github.com/podwire/podwire/pkg/plan"
+	"github.com/podwire/podwire/pkg/record"
 )
 
 // hookName is what libvirt calls its hook for QEMU domains: a podwire under that
 // name is the hook.
 const hookName = "qemu"
+
+// release is the operation by which libvirt says that a domain needs nothing any more.
+const release = "release end"
 
 const hookHelp = `Be libvirt's hook for QEMU domains: "prepare begin" is prestart, "release end" is teardown,
 and every other operation succeeds and does nothing. The domain's XML comes on standard input;
@@ -38,13 +41,17 @@ func hookCommand() *cobra.Command {
 	}
 	AddFlags(cmd, config.Setup, config.Serve)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		domain, err := io.ReadAll(cmd.InOrStdin())
+		domain, err := ReadInput(cmd.InOrStdin(), "-")
 		if err != nil {
-			return fmt.Errorf("reading the domain: %w", err)
+			return err
 		}
-		return run(func(ctx context.Context, _ *cobra.Command, a *Agent) error {
-			return a.hook(ctx, args[1]+" "+args[2], string(domain))
+		err = run(func(ctx context.Context, _ *cobra.Command, a *Agent) error {
+			return a.hook(ctx, args[1]+" "+args[2], domain)
 		})(cmd, nil)
+		if args[1]+" "+args[2] == release {
+			return puttingBack(err)
+		}
+		return err
 	}
 	return cmd
 }
@@ -59,14 +66,17 @@ func hookArgs(cmd *cobra.Command, args []string) error {
 
 // hook must not ask libvirt anything, which waits for it.
 func (a *Agent) hook(ctx context.Context, operation, domain string) error {
-	if operation != "prepare begin" && operation != "release end" {
+	if operation != "prepare begin" && operation != release {
 		return nil
 	}
 	ours, err := a.hasTap(ctx, domain)
+	if err != nil && operation == release {
+		err = a.halfDone(ctx, err, func(record.Record) bool { return true })
+	}
 	if err != nil || !ours {
 		return err
 	}
-	if operation == "release end" {
+	if operation == release {
 		return a.Teardown(ctx)
 	}
 	_, err = a.Prestart(ctx)
@@ -96,8 +106,11 @@ func (a *Agent) hasTap(ctx context.Context, domain string) (bool, error) {
 // with the pod is no matter of a machine that has none.
 func (a *Agent) possible(ctx context.Context, domain string) ([]string, error) {
 	taps, err := domxml.Taps(domain)
-	if err != nil || len(taps) == 0 {
-		return nil, err
+	if err != nil {
+		return nil, usageError{err}
+	}
+	if len(taps) == 0 {
+		return nil, nil
 	}
 	s, err := a.kernel.Snapshot(ctx)
 	if err != nil {

@@ -31,7 +31,7 @@ func (p *InProcess) Setup(ctx context.Context) ([]domxml.Device, error) {
 	defer unlock()
 	wired, err := p.agent.setup(ctx)
 	if err != nil {
-		return nil, err
+		return nil, p.agent.honest(ctx, err)
 	}
 	var devices []domxml.Device
 	for _, w := range wired {

@@ -45,6 +45,7 @@ type InterfaceResult struct {
 	Routers      []lease.Router `json:"routers,omitempty"`      // who advertises to an IPv6 guest
 	Upstream     []netip.Addr   `json:"upstream,omitempty"`     // where its DNS questions are relayed to
 	PodAddresses []string       `json:"podAddresses,omitempty"` // behind which a masqueraded guest is
+	Guard        bool           `json:"guard,omitempty"`        // it is kept to its own MAC and addresses
 	Plain        bool           `json:"plain,omitempty"`        // without addresses: joined to its network, and told nothing
 	Warnings     []string       `json:"warnings,omitempty"`
 
@@ -65,6 +66,8 @@ type StatusResult struct {
 	PID     int               `json:"pid,omitempty"` // of the server, as it sees itself
 	Counts  map[string]uint64 `json:"counts,omitempty"`
 	Limits  []string          `json:"limits,omitempty"` // what does not work in such a pod
+	// Confinement is what the server has given up; absent where it is not confined.
+	Confinement *serve.Confinement `json:"confinement,omitempty"`
 }
 
 func interfaceResult(r record.Record) InterfaceResult {
@@ -81,10 +84,13 @@ func interfaceResult(r record.Record) InterfaceResult {
 		out.Addresses = append(out.Addresses, p.String())
 	}
 	for _, step := range r.Steps {
-		if t, ok := step.(plan.Translate); ok {
-			for _, addr := range t.Translated() {
+		switch step := step.(type) {
+		case plan.Translate:
+			for _, addr := range step.Translated() {
 				out.PodAddresses = append(out.PodAddresses, addr.String())
 			}
+		case plan.AddFilter:
+			out.Guard = out.Guard || step.Guard != nil
 		}
 	}
 	if l.Time != 0 {
@@ -133,6 +139,9 @@ func printInterface(w io.Writer, i InterfaceResult) {
 	row("binding", bindingText(i))
 	row("mac", i.MAC)
 	row("mtu", fmt.Sprint(i.MTU))
+	if i.Guard {
+		row("guard", guardText(i))
+	}
 	row("addresses", i.Addresses...)
 	for n, r := range i.Routes {
 		key := ""
@@ -170,6 +179,14 @@ func bindingText(i InterfaceResult) string {
 	return text
 }
 
+// guardText is what a guest may send.
+func guardText(i InterfaceResult) string {
+	if i.Plain {
+		return "on: the guest sends from its own MAC, and is no router or DHCP server to others"
+	}
+	return "on: the guest sends from its own MAC and addresses, and is no router or DHCP server to others"
+}
+
 func printStatus(w io.Writer, i InterfaceResult) {
 	s := i.StatusResult
 	wired := "yes"
@@ -192,6 +209,7 @@ func printStatus(w io.Writer, i InterfaceResult) {
 		return
 	}
 	fmt.Fprintf(w, "serving\tyes, process %d\n", s.PID)
+	fmt.Fprintf(w, "confined\t%s\n", confinementText(s.Confinement))
 	if g := s.Guest; g != nil {
 		answer := g.Answer
 		if answer == "" {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/podwire/podwire/pkg/apply"
@@ -28,6 +29,8 @@ type job struct {
 	changed bool
 	// drift is what is not as the done steps made it.
 	drift []string
+	// moved is what others have changed of the pod's network, which is taken over.
+	moved []string
 	// unasked are the gateways that setup is going to ask for their MACs.
 	unasked []netip.Addr
 }
@@ -65,7 +68,7 @@ type (
 // each makes the job of each pod interface: those that are named, or those that
 // are wired already, or the one that discover finds.
 func (a *Agent) each(ctx context.Context, learn learn, again replan) ([]job, error) {
-	snapshot, err := a.kernel.Snapshot(ctx)
+	snapshot, err := a.look(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,7 @@ func (a *Agent) each(ctx context.Context, learn learn, again replan) ([]job, err
 	}
 	jobs := make([]job, 0, len(names))
 	for _, name := range names {
-		r, err := a.dir.Load(name)
+		r, err := a.load(name)
 		var j job
 		switch {
 		case err == nil && r.Snapshot.NetNS.Same(snapshot.NetNS):
@@ -251,12 +254,16 @@ func (a *Agent) again(now netstate.Snapshot, r record.Record) (job, error) {
 		}
 	}
 	// The recorded steps are what was done, so they stay to the letter.
+	planned := j
 	j.record.Steps, j.record.Phase = r.Steps, r.Phase
 	j.done, j.resumed = r.Phase == record.Applied, r.Phase == record.Recorded
-	j.changed = !equalJSON(j.record.Lease, r.Lease)
 	if j.done {
-		j.drift = apply.Check(r.Steps, now)
+		if j, err = a.takeOver(now, r, j, planned); err != nil {
+			return job{}, err
+		}
+		j.drift = apply.Check(j.record.Steps, now)
 	}
+	j.changed = !equalJSON(j.record.Lease, r.Lease)
 	return j, nil
 }
 
@@ -270,13 +277,43 @@ func sameLink(now netstate.Snapshot, r record.Record) error {
 	name := r.Interface.PodInterface
 	was, _ := r.Snapshot.LinkByName(name)
 	link, ok := now.LinkByName(name)
+	other := renamed(now, r)
 	switch {
+	case other != "":
+		return errRenamed(r, other)
 	case !ok:
 		return fmt.Errorf("the pod interface %q, which is wired by the state, is gone; run \"podwire teardown\" to remove the rest", name)
 	case link.Index != was.Index:
 		return fmt.Errorf("the pod interface %q was replaced by another since it was wired; run \"podwire teardown\", then this again", name)
 	}
 	return nil
+}
+
+// renamed is what the wired pod interface is called now, if somebody gave it another name:
+// a link of its number that has a MAC which it had, or has got from podwire.
+func renamed(now netstate.Snapshot, r record.Record) string {
+	was, _ := r.Snapshot.LinkByName(r.Interface.PodInterface)
+	link, ok := now.LinkByIndex(was.Index)
+	if !ok || link.Name == was.Name || link.Kind != was.Kind {
+		return ""
+	}
+	its := []netstate.MAC{was.MAC}
+	for _, step := range r.Steps {
+		if set, ok := step.(plan.SetMAC); ok && set.Link == was.Name {
+			its = append(its, set.MAC)
+		}
+	}
+	if !slices.Contains(its, link.MAC) {
+		return ""
+	}
+	return link.Name
+}
+
+// errRenamed asks for the name by which the steps know the pod interface: to forget what
+// it had would leave it without.
+func errRenamed(r record.Record, other string) error {
+	name := r.Interface.PodInterface
+	return fmt.Errorf("the pod interface %q, which is wired, was renamed to %q; \"ip link set %s name %s\", then run this again", name, other, other, name)
 }
 
 func equalJSON(a, b any) bool {
@@ -295,6 +332,8 @@ func (j job) remarks() []string {
 		out = append(out, fmt.Sprintf("the gateway %s is to be asked for its MAC first", gateway))
 	}
 	switch {
+	case len(j.moved) > 0:
+		out = append(out, "wired already; what was changed of the pod's network is to be taken over: "+strings.Join(j.moved, "; "))
 	case j.done && len(j.drift) > 0:
 		out = append(out, "wired already, but not as planned, which is to be repaired: "+strings.Join(j.drift, "; "))
 	case j.done && !j.changed:

@@ -24,7 +24,7 @@ func (a *Agent) Prestart(ctx context.Context) ([]Wired, error) {
 	defer unlock()
 	wired, err := a.setup(ctx)
 	if err != nil {
-		return nil, err
+		return nil, a.honest(ctx, err)
 	}
 	if err := a.detach(ctx, wired); err != nil {
 		return nil, a.takeBack(ctx, wired, err)
@@ -59,7 +59,7 @@ func (a *Agent) detach(ctx context.Context, wired []Wired) error {
 	argv := append([]string{self, "serve"}, a.serveFlags(names)...)
 	pid, err := kernel.Detach(ctx, argv, append(os.Environ(), lockedEnv+"=1"), log)
 	if err != nil {
-		return fmt.Errorf("starting the server (its log: %s): %w", log, err)
+		return fmt.Errorf("starting the server (its log: %s): %w", log, a.dir.Advise(err))
 	}
 	if left := a.unserved(ctx, wired); len(left) > 0 {
 		return fmt.Errorf("the server of %q (process %d) does not answer; its log: %s", left, pid, log)
@@ -82,6 +82,7 @@ func (a *Agent) serveFlags(names []string) []string {
 		{"log-level", c.LogLevel},
 		{"timeout", c.Timeout.String()},
 		{"ready-file", c.ReadyFile},
+		{"confine", c.Confine},
 	} {
 		if flag.value != "" {
 			args = append(args, "--"+flag.name+"="+flag.value)

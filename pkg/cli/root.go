@@ -27,8 +27,8 @@ Every flag can come from the environment, as PODWIRE_ and its name (--state-dir 
 PODWIRE_STATE_DIR), and from the YAML or JSON file of --config; a flag beats the
 environment, which beats the file.
 
-Exit codes: 0 done; 1 failed, and the pod's network is as it was found; 2 usage;
-3 failed, and it could not be put back: a person must look.`
+Exit codes: 0 done; 1 failed, and the pod's network is as it was found; 2 usage,
+or a damaged state file: nothing was touched; 3 failed, and it could not be put back: a person must look.`
 
 // NewCommand returns the podwire command.
 func NewCommand() *cobra.Command {
@@ -63,9 +63,9 @@ func run(do func(ctx context.Context, cmd *cobra.Command, a *Agent) error) func(
 		if err != nil {
 			return err
 		}
-		a, err := NewAgent(c, Logger(c, cmd.ErrOrStderr()))
+		a, err := NewAgent(c, Logger(c, logOf(cmd.ErrOrStderr())))
 		if err != nil {
-			return err
+			return &openError{c.StateDir, err}
 		}
 		defer a.Close()
 		return do(cmd.Context(), cmd, a)

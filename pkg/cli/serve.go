@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/podwire/podwire/internal/survive"
 	"github.com/podwire/podwire/pkg/config"
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
@@ -29,6 +30,10 @@ var errStarting = errors.New("starting")
 // Serve answers the guests of the wired interfaces until ctx ends or every
 // server was asked to stop. It calls ready when all of them answer.
 func (a *Agent) Serve(ctx context.Context, ready func()) error {
+	a.alone = true
+	if err := a.kernel.Stay(); err != nil {
+		return err
+	}
 	if os.Getenv(lockedEnv) == "" {
 		unlock, err := a.lock(ctx)
 		if err != nil {
@@ -42,10 +47,18 @@ func (a *Agent) Serve(ctx context.Context, ready func()) error {
 	return a.serve(ctx, a.config.Interfaces, ready)
 }
 
+// garbage is how much of it, in percent of what is in use, a server lets lie about. There is
+// little work, so that collecting it costs nothing; by default, a guest that asks a lot
+// would have the server grow by three megabytes.
+const garbage = 25
+
 // serve is Serve for the named interfaces; for all that are wired where none is
 // named. Until it calls ready the lock must be held: two servers of one tap would
 // answer everything twice.
 func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
 	if err := a.kernel.Require(kernel.NeedNetRaw); err != nil {
 		return err
 	}
@@ -70,8 +83,12 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if err := a.startServices(services); err != nil {
 		return err
 	}
+	stopFollowing := a.startFollowing(ctx, services)
+	defer stopFollowing()
+	confined := a.confine(records)
 	// Before the file, on which whoever waits for it asks for the status.
 	for _, s := range services {
+		s.confined = confined
 		s.ready.Store(true)
 	}
 	if err := a.markReady(); err != nil {
@@ -109,19 +126,22 @@ func (a *Agent) leftOver(ctx context.Context, records []record.Record) []record.
 
 // service is the server of one interface, with the socket it is spoken to on.
 type service struct {
-	name    string
-	netns   netstate.Identity
-	server  *serve.Server
-	dns     *forwarder // nil unless the guest's DNS is relayed
-	control *serve.Control
-	ctx     context.Context // of the server; its end ends the service
-	stop    context.CancelFunc
-	ready   atomic.Bool   // it may be relied on
-	asked   atomic.Bool   // to stop
-	open    chan struct{} // closed when the tap is open
-	done    chan struct{} // closed when the server answers no more
-	err     error         // why it ended; set before done is closed
-	all     sync.WaitGroup
+	name     string
+	netns    netstate.Identity
+	server   *serve.Server
+	dns      *forwarder // nil unless the guest's DNS is relayed
+	control  *serve.Control
+	ctx      context.Context // of the server; its end ends the service
+	stop     context.CancelFunc
+	confined *serve.Confinement // of the process; set before ready
+	telling  sync.Mutex         // held from reading what the guest is to be told to telling it
+	told     lease.Lease        // what the guest is told
+	ready    atomic.Bool        // it may be relied on
+	asked    atomic.Bool        // to stop
+	open     chan struct{}      // closed when the tap is open
+	done     chan struct{}      // closed when the server answers no more
+	err      error              // why it ended; set before done is closed
+	all      sync.WaitGroup
 }
 
 // openServices opens the control sockets.
@@ -160,7 +180,7 @@ func (a *Agent) wired(names []string) ([]record.Record, error) {
 }
 
 func (a *Agent) openService(ctx context.Context, r record.Record) (*service, error) {
-	s := &service{name: r.Interface.PodInterface, netns: r.Snapshot.NetNS, open: make(chan struct{}), done: make(chan struct{})}
+	s := &service{name: r.Interface.PodInterface, netns: r.Snapshot.NetNS, told: r.Lease, open: make(chan struct{}), done: make(chan struct{})}
 	s.ctx, s.stop = context.WithCancel(ctx)
 	if r.HostUnknown { // nobody has said them yet
 		for _, w := range r.Warnings {
@@ -174,7 +194,7 @@ func (a *Agent) openService(ctx context.Context, r record.Record) (*service, err
 	})
 	if err != nil {
 		s.stop()
-		return nil, fmt.Errorf("%q: %w", s.name, err)
+		return nil, fmt.Errorf("%q: %w", s.name, a.dir.Advise(err))
 	}
 	options := a.serverOptions(r)
 	if len(r.Lease.Server.DNS) > 0 {
@@ -196,12 +216,29 @@ func (a *Agent) serverOptions(r record.Record) serve.Options {
 	}
 	return serve.Options{
 		Tap: tap, Lease: r.Lease, Log: a.log.With("link", port),
-		Open: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
-			return open(tap, plan.Answered(l))
-		},
-		OpenPort: func(_ context.Context, l lease.Lease) (io.ReadWriteCloser, error) {
-			return a.kernel.OpenTap(port, plan.Gateways(l))
-		},
+		Open:     opener(open, tap, plan.Answered),
+		OpenPort: opener(a.kernel.OpenTap, port, plan.Gateways),
+	}
+}
+
+// heardConn is a packet socket that hears what a lease says.
+type heardConn struct {
+	*kernel.TapConn
+	heard func(lease.Lease) []plan.Match
+}
+
+// Reattach does what pkg/serve asks of a connection.
+func (c heardConn) Reattach(ctx context.Context, l lease.Lease) error {
+	return c.TapConn.Reattach(ctx, c.heard(l))
+}
+
+func opener(open func(string, []plan.Match) (*kernel.TapConn, error), link string, heard func(lease.Lease) []plan.Match) func(context.Context, lease.Lease) (serve.Conn, error) {
+	return func(_ context.Context, l lease.Lease) (serve.Conn, error) {
+		conn, err := open(link, heard(l))
+		if err != nil {
+			return nil, err
+		}
+		return heardConn{conn, heard}, nil
 	}
 }
 
@@ -213,15 +250,9 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 			return nil, errStarting
 		}
 	case serve.OpReload:
-		r, err := a.dir.Load(s.name)
-		if err == nil {
-			r, err = a.complete(r)
-		}
-		if err != nil {
+		if err := a.reread(s); err != nil {
 			return nil, err
 		}
-		s.server.SetLease(r.Lease)
-		s.dns.setUpstream(r.Lease)
 		a.log.Info("the lease was read again", "link", s.name)
 	case serve.OpStop:
 		s.asked.Store(true)
@@ -235,6 +266,9 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 	st := s.server.Status()
 	maps.Copy(st.Counts, s.dns.counts())
 	st.NetNS = s.netns
+	if s.ready.Load() {
+		st.Confinement = s.confined
+	}
 	return &st, nil
 }
 
@@ -244,10 +278,11 @@ func (a *Agent) startServices(services []*service) error {
 	var left atomic.Int32
 	left.Store(int32(len(services)))
 	for _, s := range services {
-		s.all.Go(func() { s.control.Serve(s.ctx) })
-		s.all.Go(func() {
+		survive.Go(&s.all, a.panicked, func() { s.control.Serve(s.ctx) })
+		survive.Go(&s.all, a.panicked, func() {
 			defer close(s.done)
 			defer s.stop()
+			s.err = errPanicked
 			err := s.server.Run(s.ctx, func() { close(s.open) })
 			s.dns.close() // which has not run where the tap could not be opened
 			// One that was asked to stop is not needed any more: the others are ready.
@@ -268,6 +303,14 @@ func (a *Agent) startServices(services []*service) error {
 		}
 	}
 	return nil
+}
+
+// errPanicked ends a service that has panicked where it cannot go on, which is nowhere
+// that its guest could lead it.
+var errPanicked = errors.New("the server panicked")
+
+func (a *Agent) panicked(p any, stack []byte) {
+	a.log.Error("the server panicked", "err", fmt.Sprint(p), "stack", string(stack))
 }
 
 // abandonServices closes what was opened and never started.
@@ -292,24 +335,4 @@ func waitServices(services []*service) []error {
 		errs[i] = s.err
 	}
 	return errs
-}
-
-func (a *Agent) markReady() error {
-	if a.config.ReadyFile == "" {
-		return nil
-	}
-	if err := os.WriteFile(a.config.ReadyFile, nil, 0o644); err != nil {
-		return fmt.Errorf("writing the ready file: %w", err)
-	}
-	return nil
-}
-
-func (a *Agent) unmarkReady() error {
-	if a.config.ReadyFile == "" {
-		return nil
-	}
-	if err := os.Remove(a.config.ReadyFile); err != nil && !notExist(err) {
-		return fmt.Errorf("removing the ready file: %w", err)
-	}
-	return nil
 }

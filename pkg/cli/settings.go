@@ -35,7 +35,7 @@ func AddFlags(cmd *cobra.Command, groups ...config.Group) {
 		}
 		complete(cmd, f)
 	}
-	cmd.Flags().String(configFlag, "", "`FILE` with settings, YAML or JSON, keyed by the flags' names (environment: PODWIRE_CONFIG)")
+	cmd.Flags().Var(&onceText{}, configFlag, "`FILE` with settings, YAML or JSON, keyed by the flags' names (environment: PODWIRE_CONFIG)")
 	_ = cmd.MarkFlagFilename(configFlag, "yaml", "yml", "json")
 	cmd.Flags().SortFlags = false
 }
@@ -73,7 +73,7 @@ func defaultTexts() map[string]string {
 	return map[string]string{
 		"binding": string(d.Binding), "state-dir": d.StateDir, "output": d.Output, "log-format": d.LogFormat,
 		"log-level": d.LogLevel, "timeout": d.Timeout.String(), "queues": fmt.Sprint(d.Queues),
-		"resolv-conf": d.ResolvConf, "connect": d.Connect, "grace-period": d.GracePeriod.String(),
+		"resolv-conf": d.ResolvConf, "confine": d.Confine, "connect": d.Connect, "grace-period": d.GracePeriod.String(),
 	}
 }
 
@@ -85,9 +85,6 @@ type flagValue struct {
 }
 
 func (v *flagValue) Set(s string) error {
-	if !v.field.List {
-		v.values = nil
-	}
 	v.values = append(v.values, s)
 	return nil
 }
@@ -127,17 +124,33 @@ func Load(cmd *cobra.Command) (config.Config, error) {
 	return c, nil
 }
 
+// onceText is a flag that is no setting itself.
+type onceText struct{ values []string }
+
+func (v *onceText) Set(s string) error {
+	v.values = append(v.values, s)
+	return nil
+}
+
+func (v *onceText) String() string { return strings.Join(v.values, ",") }
+
+func (v *onceText) Type() string { return "string" }
+
 func fileSettings(cmd *cobra.Command) ([]config.Setting, error) {
-	path, err := cmd.Flags().GetString(configFlag)
-	if err != nil || path == "" {
-		path = os.Getenv("PODWIRE_CONFIG")
-	}
-	if path == "" {
+	source, path := "PODWIRE_CONFIG", os.Getenv("PODWIRE_CONFIG")
+	given, ok := cmd.Flags().Lookup(configFlag).Value.(*onceText)
+	switch {
+	case ok && len(given.values) > 0:
+		source, path = "--"+configFlag, given.String()
+	case path == "":
 		return nil, nil
 	}
-	text, err := os.ReadFile(path)
+	if ok && len(given.values) > 1 {
+		return nil, &config.Error{Source: source, Value: path, Want: "one file"}
+	}
+	text, err := readFile(path, config.MaxFile)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("reading the configuration: %w", err)}
+		return nil, &config.Error{Source: source, Value: path, Want: "a file of settings: " + err.Error()}
 	}
 	settings, err := config.FromFile(path, text)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/podwire/podwire/pkg/apply"
+	"github.com/podwire/podwire/pkg/discover"
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/record"
@@ -29,15 +30,38 @@ func (a *Agent) Setup(ctx context.Context) ([]Wired, error) {
 		return nil, err
 	}
 	defer unlock()
-	return a.setup(ctx)
+	wired, err := a.setup(ctx)
+	return wired, a.honest(ctx, err)
 }
 
 // lockForSetup is lock for one that could do something with it.
 func (a *Agent) lockForSetup(ctx context.Context, more ...kernel.Need) (unlock func(), err error) {
 	if err := a.kernel.Require(append(more, kernel.NeedNetAdmin, kernel.NeedTun)...); err != nil {
-		return nil, err
+		return nil, a.honest(ctx, err)
 	}
-	return a.lock(ctx)
+	if err := a.worthwhile(); err != nil {
+		return nil, a.honest(ctx, err)
+	}
+	unlock, err = persisted(ctx, func() (func(), error) { return a.lock(ctx) })
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return nil, err // what is between is another's, who works on it
+	}
+	return unlock, a.honest(ctx, err)
+}
+
+// worthwhile refuses what cannot come to anything before there is a state directory, which
+// would be left behind.
+func (a *Agent) worthwhile() error {
+	if a.config.All {
+		if _, err := a.annotated(); err != nil && !errors.Is(err, discover.ErrNoNetworks) {
+			return err
+		}
+	}
+	names, err := a.dir.List()
+	if err == nil && len(names) == 0 { // or the binding is that of what is wired
+		err = a.config.CheckBinding(a.config.Given...)
+	}
+	return err
 }
 
 // setup is Setup with the lock held.
@@ -64,19 +88,22 @@ func (a *Agent) setup(ctx context.Context) ([]Wired, error) {
 // settle clears away what earlier runs left: states of another namespace, and
 // teardowns that were cut off.
 func (a *Agent) settle(ctx context.Context) error {
-	id, err := a.kernel.Identity()
+	id, err := persisted(ctx, a.kernel.Identity)
 	if err != nil {
 		return err
 	}
-	names, err := a.dir.List()
+	names, err := persisted(ctx, a.dir.List)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		r, err := a.dir.Load(name)
-		if err != nil {
+	records := make([]record.Record, len(names))
+	for i, name := range names { // all of them, before anything is touched
+		if records[i], err = a.load(name); err != nil {
 			return err
 		}
+	}
+	for i, name := range names {
+		r := records[i]
 		switch {
 		case !r.Snapshot.NetNS.Same(id):
 			err = a.setAside(ctx, r, id)
@@ -93,13 +120,14 @@ func (a *Agent) settle(ctx context.Context) error {
 
 // setAside moves a state away that is of a namespace which is no more. While
 // that namespace may live, its state is all that can put it back: then it is an
-// error. It may where its server answers, and where this process works on
-// namespaces that are not its own, of which there may be many.
+// error. It may where its server answers, or cannot be asked, and where this process works
+// on namespaces that are not its own, of which there may be many.
 func (a *Agent) setAside(ctx context.Context, r record.Record, now netstate.Identity) error {
 	name := r.Interface.PodInterface
-	_, alive := a.serving(ctx, r)
+	st, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStatus)
+	alive := err == nil && st.NetNS.Same(r.Snapshot.NetNS) || err != nil && !errors.Is(err, serve.ErrNotServing)
 	if alive || a.config.NetNS != "" && r.Snapshot.NetNS.BootID == now.BootID {
-		return fmt.Errorf("the state %s is of another network namespace; give each its own --state-dir", a.dir.Path(name))
+		return fmt.Errorf("the state %s is of another network namespace; run this inside that, or give each its own --state-dir", a.dir.Path(name))
 	}
 	aside, err := a.dir.SetAside(name)
 	if err != nil {
@@ -122,12 +150,19 @@ func (a *Agent) setupOne(ctx context.Context, j job) (record.Record, error) {
 	}
 	r.Phase = record.Recorded
 	if err := a.dir.Save(r); err != nil {
-		return r, err // nothing was done; an older state file still says how to take it back
+		if j.resumed { // by the state file that is there
+			return r, a.giveUp(ctx, r, err)
+		}
+		_ = a.dir.Remove(r.Interface.PodInterface) // nothing was done, and the first error says more
+		return r, err
 	}
 	if err := apply.Run(ctx, a.kernel, r.Steps, a.log); err != nil {
 		var half *apply.UndoError
 		if errors.As(err, &half) {
 			return r, err // the state stays: teardown can try again
+		}
+		if j.resumed { // the run that was cut off may have got further than this one
+			return r, a.giveUp(ctx, r, err)
 		}
 		return r, errors.Join(err, a.dir.Remove(r.Interface.PodInterface))
 	}
@@ -147,25 +182,57 @@ func (a *Agent) setupOne(ctx context.Context, j job) (record.Record, error) {
 // passes on what the guest is to be told from now on.
 func (a *Agent) keep(ctx context.Context, j job) error {
 	r := j.record
-	if len(j.drift) > 0 {
-		a.log.Warn("not as planned, repairing", "link", r.Interface.PodInterface, "drift", strings.Join(j.drift, "; "))
-		if err := apply.Repair(ctx, a.kernel, r.Steps, a.log); err != nil {
-			return err
-		}
-		if err := a.confirm(ctx, r); err != nil {
+	if len(j.moved) > 0 {
+		a.log.Warn("the pod's network was changed, taking it over", "link", r.Interface.PodInterface, "change", strings.Join(j.moved, "; "))
+		// First, so that a teardown gives the pod what it was given last, whatever happens
+		// from here on.
+		if err := a.dir.Save(r); err != nil {
 			return err
 		}
 	}
-	if !j.changed {
+	if len(j.drift)+len(j.moved) > 0 {
+		if len(j.drift) > 0 {
+			a.log.Warn("not as planned, repairing", "link", r.Interface.PodInterface, "drift", strings.Join(j.drift, "; "))
+		}
+		if err := a.repair(ctx, j); err != nil {
+			return err
+		}
+	}
+	switch {
+	case j.changed:
+		if len(j.moved) == 0 {
+			if err := a.dir.Save(r); err != nil {
+				return err
+			}
+		}
+		a.log.Info("the guest is told other things from now on", "link", r.Interface.PodInterface)
+	case len(j.drift) == 0:
 		return nil
 	}
-	if err := a.dir.Save(r); err != nil {
+	// After a repair, too: the server is to hear a tap that was made anew before setup says
+	// that it is there.
+	return persist(ctx, func() error {
+		_, err := serve.Ask(ctx, a.dir.Socket(r.Interface.PodInterface), serve.OpReload)
+		if errors.Is(err, serve.ErrNotServing) {
+			return nil
+		}
 		return err
+	})
+}
+
+// repair does the steps again. Where it fails, and the drift is another than it was, the
+// pod is neither as it was found nor as planned.
+func (a *Agent) repair(ctx context.Context, j job) error {
+	err := apply.Repair(ctx, a.kernel, j.record.Steps, a.log)
+	if err == nil {
+		return a.confirm(ctx, j.record)
 	}
-	a.log.Info("the guest is told other things from now on", "link", r.Interface.PodInterface)
-	_, err := serve.Ask(ctx, a.dir.Socket(r.Interface.PodInterface), serve.OpReload)
-	if errors.Is(err, serve.ErrNotServing) {
-		return nil
+	s, lookErr := a.look(context.WithoutCancel(ctx))
+	if lookErr != nil {
+		return &apply.UndoError{Cause: err, Err: lookErr}
+	}
+	if drift := apply.Check(j.record.Steps, s); !slices.Equal(drift, j.drift) {
+		return &apply.UndoError{Cause: err, Err: errors.New(strings.Join(drift, "; "))}
 	}
 	return err
 }
@@ -173,7 +240,7 @@ func (a *Agent) keep(ctx context.Context, j job) error {
 // confirm reads the kernel again: that each step succeeded is not yet that all
 // of them together are what was planned.
 func (a *Agent) confirm(ctx context.Context, r record.Record) error {
-	snapshot, err := a.kernel.Snapshot(ctx)
+	snapshot, err := a.look(ctx)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 
 func statusCommand() *cobra.Command {
 	return command("status", "say whether the pod is as planned and the guest served",
-		"Say whether the pod is still as planned, whether the server is up, and what the guest was last\ntold. Exits with 0 only when all of it is well, so it can be a probe.",
+		"Say whether the pod is still as planned, what others have changed of its network since, whether\nthe server is up, and what the guest was last told. Exits with 0 only when all of it is well, so it can be a probe.",
 		nil,
 		func(ctx context.Context, cmd *cobra.Command, a *Agent) error {
 			results, well, err := a.Status(ctx)
@@ -55,10 +56,23 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 }
 
 func (a *Agent) statusOf(ctx context.Context, r record.Record, s netstate.Snapshot) *StatusResult {
-	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(apply.Check(r.Steps, s)), Limits: limits(r.Interface.Binding)}
+	st := &StatusResult{Applied: r.Phase == record.Applied, Drift: orEmpty(drift(r, s)), Limits: limits(r.Interface.Binding)}
 	server, up := a.serving(ctx, r)
 	if up {
 		st.Serving, st.Guest, st.PID, st.Counts = true, server.Guest, server.PID, server.Counts
+		st.Confinement = server.Confinement
 	}
 	return st
+}
+
+// drift is what is not as the steps made it, and what else others have changed of the
+// pod's network.
+func drift(r record.Record, now netstate.Snapshot) []string {
+	out := apply.Check(r.Steps, now)
+	for _, text := range moved(r, now) {
+		if !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return out
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/podwire/podwire/pkg/netstate"
 	"github.com/podwire/podwire/pkg/plan"
 	"github.com/podwire/podwire/pkg/record"
-	"github.com/podwire/podwire/pkg/serve"
 )
 
 // Teardown stops the servers and puts the pod's network back. Twice is fine. The
@@ -21,15 +19,15 @@ import (
 func (a *Agent) Teardown(ctx context.Context) error {
 	err := a.teardown(ctx)
 	var half *apply.UndoError
-	if err == nil || errors.As(err, &half) || len(a.stillWired()) == 0 {
+	if err == nil || errors.As(err, &half) {
 		return err
 	}
-	return &apply.UndoError{Err: err}
+	return a.halfDone(ctx, err, func(record.Record) bool { return true })
 }
 
 // stillWired returns the records of this namespace, as far as they can be read.
 func (a *Agent) stillWired() []record.Record {
-	id, err := a.kernel.Identity()
+	id, err := persisted(context.Background(), a.kernel.Identity)
 	if err != nil {
 		return nil
 	}
@@ -38,19 +36,19 @@ func (a *Agent) stillWired() []record.Record {
 }
 
 func (a *Agent) teardown(ctx context.Context) error {
-	names, err := a.teardownNames()
+	names, err := persisted(ctx, a.teardownNames)
 	if err != nil || len(names) == 0 {
 		return err
 	}
 	if err := a.kernel.Require(kernel.NeedNetAdmin); err != nil {
 		return err
 	}
-	unlock, err := a.lock(ctx)
+	unlock, err := persisted(ctx, func() (func(), error) { return a.lock(ctx) })
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	id, err := a.kernel.Identity()
+	id, err := persisted(ctx, a.kernel.Identity)
 	if err != nil {
 		return err
 	}
@@ -58,7 +56,18 @@ func (a *Agent) teardown(ctx context.Context) error {
 	for _, name := range names {
 		errs = append(errs, a.teardownOne(ctx, name, id))
 	}
-	return errors.Join(errs...)
+	return touched(errs)
+}
+
+// touched is the error of several interfaces. Where some were put back, that of another
+// must not pass for one that nothing was done about.
+func touched(errs []error) error {
+	err := errors.Join(errs...)
+	var half *apply.UndoError
+	if err == nil || errors.As(err, &half) || !slices.Contains(errs, nil) {
+		return err
+	}
+	return errors.New(oneLine(err))
 }
 
 func (a *Agent) teardownNames() ([]string, error) {
@@ -66,33 +75,49 @@ func (a *Agent) teardownNames() ([]string, error) {
 		return a.config.Interfaces, nil
 	}
 	names, err := a.dir.List()
-	if err == nil && len(names) == 0 {
+	if err != nil {
+		return nil, err
+	}
+	torn, err := a.dir.Torn()
+	if err != nil {
+		return nil, err
+	}
+	names = append(names, torn...)
+	slices.Sort(names)
+	if len(names) == 0 {
 		a.log.Info("nothing is wired, nothing to put back")
 	}
-	return names, err
+	return slices.Compact(names), nil
 }
 
 func (a *Agent) teardownOne(ctx context.Context, name string, id netstate.Identity) error {
-	r, err := a.dir.Load(name)
+	r, err := a.load(name)
 	switch {
 	case notExist(err):
 		a.log.Info("not wired, nothing to put back", "link", name)
-		return nil
+		return a.sweep(ctx, name)
 	case err != nil:
 		return a.lost(ctx, name, err)
-	case r.Snapshot.NetNS.BootID != id.BootID:
-		return a.setAside(ctx, r, id)
 	case !r.Snapshot.NetNS.Same(id):
-		return fmt.Errorf("the state %s is of another network namespace; run this inside it, or with --netns", a.dir.Path(name))
+		return a.setAside(ctx, r, id)
 	default:
 		return a.undo(ctx, r)
 	}
 }
 
+// sweep removes the record that a setup which was killed had not finished writing.
+func (a *Agent) sweep(ctx context.Context, name string) error {
+	torn, err := a.dir.Torn()
+	if err != nil || !slices.Contains(torn, name) {
+		return nil // a directory that cannot be read holds nothing of a pod that is not wired
+	}
+	return persist(ctx, func() error { return a.dir.Remove(name) })
+}
+
 // lost tells a state file that cannot be read, of a pod that is wired, from one
 // of a pod that is not: in the first a person must look.
 func (a *Agent) lost(ctx context.Context, name string, err error) error {
-	snapshot, serr := a.kernel.Snapshot(ctx)
+	snapshot, serr := a.look(ctx)
 	if serr != nil {
 		return errors.Join(err, serr)
 	}
@@ -118,6 +143,7 @@ func (a *Agent) undo(ctx context.Context, r record.Record) error {
 	if err := a.stopServer(ctx, name); err != nil {
 		a.log.Warn("the server could not be stopped, going on without", "link", name, "err", err)
 	}
+	r = a.lastGiven(ctx, r)
 	r.Phase = record.Undoing
 	if err := a.dir.Save(r); err != nil {
 		// The pod's network is worth more than the note of it: with the old state
@@ -131,38 +157,29 @@ func (a *Agent) undo(ctx context.Context, r record.Record) error {
 	if err := apply.Undo(ctx, a.kernel, steps, a.log); err != nil {
 		return err
 	}
-	snapshot, err := a.kernel.Snapshot(ctx)
+	snapshot, err := a.look(ctx)
 	if err != nil {
 		return &apply.UndoError{Err: err}
 	}
 	if missing := apply.Restored(steps, snapshot); len(missing) > 0 {
 		return &apply.UndoError{Err: errors.New(strings.Join(missing, "; "))}
 	}
-	if err := a.dir.Remove(name); err != nil {
-		return err
+	if err := persist(ctx, func() error { return a.dir.Remove(name) }); err != nil {
+		return fmt.Errorf("the pod's network is as it was found, but for the next podwire: %w", err)
 	}
 	a.log.Info("the pod's network is as it was found", "link", name)
 	return nil
 }
 
-// stopServer also removes the socket that a killed server left.
-func (a *Agent) stopServer(ctx context.Context, name string) error {
-	_, err := serve.Ask(ctx, a.dir.Socket(name), serve.OpStop)
-	if errors.Is(err, serve.ErrNotServing) {
-		err = os.Remove(a.dir.Socket(name))
-	}
-	if notExist(err) {
-		return nil
-	}
-	return err
-}
-
 // stepsBack are the steps that can be undone. What was done to a pod interface
 // that is gone went with it, and another one in its place has its own addresses.
 func (a *Agent) stepsBack(ctx context.Context, r record.Record) (plan.Steps, error) {
-	snapshot, err := a.kernel.Snapshot(ctx)
+	snapshot, err := a.look(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if other := renamed(snapshot, r); other != "" {
+		return nil, errRenamed(r, other)
 	}
 	if gone := sameLink(snapshot, r); gone != nil {
 		a.log.Warn("the pod interface is not the one that was wired: only what podwire made is removed",

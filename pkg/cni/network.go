@@ -125,15 +125,15 @@ func (n Network) Validate() error {
 	_, settings := n.defaults()
 	switch {
 	case len(n.unknown) > 0:
-		problem = fmt.Sprintf("%q: want one of podwire's fields: %s", n.unknown[0], strings.Join(ownFields, ", "))
+		problem = fmt.Sprintf("%.60q: want one of podwire's fields: %s", n.unknown[0], strings.Join(ownFields, ", "))
 	case n.Wire != WireAnnotated && n.Wire != WireAll:
-		problem = fmt.Sprintf("wire: %q: want annotated or all", n.Wire)
+		problem = fmt.Sprintf("wire: %.60q: want annotated or all", n.Wire)
 	case !cleanPath(n.StateDir) || len(n.StateDir) > maxStateDir:
-		problem = fmt.Sprintf("stateDir: %q: want an absolute path of at most %d characters", n.StateDir, maxStateDir)
+		problem = fmt.Sprintf("stateDir: %.60q: want an absolute path of at most %d characters", n.StateDir, maxStateDir)
 	case !cleanPath(n.KubeletDir):
-		problem = fmt.Sprintf("kubeletDir: %q: want an absolute path", n.KubeletDir)
+		problem = fmt.Sprintf("kubeletDir: %.60q: want an absolute path", n.KubeletDir)
 	case n.Log != "" && !cleanPath(n.Log):
-		problem = fmt.Sprintf("log: %q: want an absolute path", n.Log)
+		problem = fmt.Sprintf("log: %.60q: want an absolute path", n.Log)
 	case settings != nil:
 		problem = settings.Error()
 	}

@@ -58,6 +58,10 @@ func TestWrongConfigurationsAreRefused(t *testing.T) {
 		{`, "settings": {"mtu": "x"}`, `settings: mtu: "x": want a number`},
 		{`, "settings": {"state-dir": "/x"}`, "want a setting: binding, mac"},
 		{`, "settings": 7`, "an object of settings"},
+		{`, "settings": {"mtu": 1400, "mtu": 1500}`, "want each setting once"},
+		{`, "settings": {"vhost": true}`, `settings: vhost: "true": want on or off`},
+		{`, "settings": {"dns": [["10.0.0.1"]]}`, "settings: dns: "},
+		{`, "wire": "` + strings.Repeat("x", 10_000) + `"`, "xxx\": want annotated or all"},
 	}
 	for _, tt := range tests {
 		wantError(t, parsed(t, tt.fields).Validate(), types.ErrInvalidNetworkConfig, tt.says)

@@ -36,6 +36,7 @@ type Config struct {
 	MTU      int          `json:"mtu,omitempty"` // octets; the pod interface's own where 0
 	TapOwner *Owner       `json:"tapOwner,omitempty"`
 	Queues   int          `json:"queues"`
+	Guard    bool         `json:"guard,omitempty"` // hold the guest to its own MAC and addresses
 
 	Model      string `json:"model,omitempty"`      // of the domain's network card; virtio where empty
 	Vhost      string `json:"vhost,omitempty"`      // on or off; as the hypervisor likes where empty
@@ -61,6 +62,7 @@ type Config struct {
 	Timeout   time.Duration `json:"-"`
 	DryRun    bool          `json:"-"`
 	ReadyFile string        `json:"-"`
+	Confine   string        `json:"-"` // on or off
 
 	Connect       string        `json:"-"` // libvirt's URI
 	StartLibvirtd bool          `json:"-"`
@@ -75,6 +77,16 @@ type Config struct {
 // Gave reports whether somebody gave a setting.
 func (c Config) Gave(field string) bool {
 	return slices.ContainsFunc(c.Given, func(s Setting) bool { return s.Field == field })
+}
+
+// Source is where a setting was said, as an error names it.
+func (c Config) Source(field string) string {
+	for _, s := range slices.Backward(c.Given) {
+		if s.Field == field {
+			return s.Source
+		}
+	}
+	return "--" + field
 }
 
 // Over returns other with the settings that were given to c in place of its own:
@@ -104,6 +116,7 @@ func Default() Config {
 		LogFormat:   "text",
 		LogLevel:    "info",
 		Timeout:     30 * time.Second,
+		Confine:     "on",
 		Connect:     "qemu:///system",
 		GracePeriod: 30 * time.Second,
 	}

@@ -25,6 +25,7 @@ func TestValues(t *testing.T) {
 		{"all", []string{"true", "false"}, []string{"", "yes"}},
 		{"network-status", []string{"/etc/podinfo/network-status"}, []string{"", "network-status"}},
 		{"dns-forward", []string{"true", "false"}, []string{"", "yes"}},
+		{"guard", []string{"true", "false"}, []string{"", "yes"}},
 		{"state-dir", []string{"/run/podwire"}, []string{"", "run", "/" + long, "/a\x00b"}},
 		{"netns", []string{"/proc/1/ns/net"}, []string{"", "pod"}},
 		{"output", []string{"text", "json"}, []string{"yaml", ""}},
@@ -77,6 +78,8 @@ func TestValues(t *testing.T) {
 		{"resolv-conf", []string{"/etc/resolv.conf"}, []string{"", "resolv.conf"}},
 		{"timeout", []string{"1s", "30", "24h"}, []string{"0", "25h", "500ms", "soon"}},
 		{"dry-run", []string{"true", "false", "1"}, []string{"", "yes"}},
+		{"guard", []string{"true", "false"}, []string{"", "yes"}},
+		{"confine", []string{"on", "off"}, []string{"", "true", "landlock"}},
 		{"ready-file", []string{"/run/ready"}, []string{"ready"}},
 		{"connect", []string{"qemu:///system"}, []string{""}},
 		{"start-libvirtd", []string{"true"}, []string{"maybe"}},
@@ -229,7 +232,7 @@ func TestBadFiles(t *testing.T) {
 		"not YAML":      {"\t{", "podwire.yaml: "},
 		"wrong value":   {"mtu: big", `podwire.yaml: mtu: "big": want a number of octets`},
 		"a fraction":    {"mtu: 1400.5", "want a number of octets"},
-		"list for one":  {"mtu: [1, 2]", "want a number of octets"},
+		"list for one":  {"mtu: [1, 2]", `"1,2": want one value: a number of octets`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

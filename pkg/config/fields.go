@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -56,7 +57,7 @@ var fields = []Field{
 	{
 		Name: "interface", Short: "i", Arg: "NAME", List: true,
 		Usage: "pod interface to wire (default: the one with the default route, else the only one with a global address)",
-		set:   setInterfaces, want: "the name of a network interface: 1 to 15 characters without '/', ':', '%' or white space, each name once",
+		set:   setInterfaces, want: "the name of a network interface: 1 to 15 characters without '/', ':', '%', ',' or white space, each name once",
 	},
 	{
 		Name: "all", Usage: "every interface of the pod, in place of one: those of --network-status, else every veth and device of the pod",
@@ -65,7 +66,7 @@ var fields = []Field{
 	{
 		Name: "network-status", Arg: "FILE",
 		Usage: "file with the pod's annotation k8s.v1.cni.cncf.io/network-status (downward API): which interfaces there are, and which is of the default network",
-		set:   absolute(func(c *Config) *string { return &c.NetworkStatus }), want: "an absolute path",
+		set:   absolute(func(c *Config) *string { return &c.NetworkStatus }), want: "an absolute path of at most 4095 characters",
 	},
 	{
 		Name: "binding", Arg: "bridge|masquerade|tc", Usage: "how the pod interface is joined to the VM: see docs/bindings.md (a macvtap is handed over as it is)",
@@ -77,7 +78,7 @@ var fields = []Field{
 	},
 	{
 		Name: "netns", Arg: "PATH", Usage: "work inside this network namespace, such as /run/netns/pod or /proc/PID/ns/net",
-		set: absolute(func(c *Config) *string { return &c.NetNS }), want: "an absolute path",
+		set: absolute(func(c *Config) *string { return &c.NetNS }), want: "an absolute path of at most 4095 characters",
 	},
 	{
 		Name: "output", Short: "o", Arg: "text|json", Usage: "form of the results on standard output", Values: []string{"text", "json"},
@@ -110,6 +111,10 @@ var fields = []Field{
 	{
 		Name: "queues", Group: Setup, Arg: "N", Usage: "queues of the tap; the hypervisor must open as many",
 		set: integer(func(c *Config) *int { return &c.Queues }, 1, 256), want: "a number from 1 to 256",
+	},
+	{
+		Name: "guard", Group: Setup, Usage: "keep the guest to its own MAC and addresses, and from being a router or DHCP server to others: what else it sends ends at its tap",
+		set: boolean(func(c *Config) *bool { return &c.Guard }), want: "true or false",
 	},
 	{
 		// Kubernetes sets PODWIRE_PORT in every pod of a namespace that has a service
@@ -158,11 +163,11 @@ var fields = []Field{
 	},
 	{
 		Name: "search", Group: Setup, Arg: "NAME", List: true, Usage: "search domain (default: those of resolv.conf)",
-		set: setSearch, want: "domain names of at most 253 characters",
+		set: setSearch, want: "domain names of at most 253 characters, each once",
 	},
 	{
 		Name: "dns", Group: Setup, Arg: "IP", List: true, Usage: "nameserver (default: those of resolv.conf)",
-		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.DNS) }), want: "IP addresses",
+		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.DNS) }), want: "IP addresses of hosts, each once",
 	},
 	{
 		Name: "dns-forward", Group: Setup,
@@ -171,7 +176,7 @@ var fields = []Field{
 	},
 	{
 		Name: "ntp", Group: Setup, Arg: "IP", List: true, Usage: "NTP server",
-		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.NTP) }), want: "IP addresses",
+		set: addresses(func(c *Config) *addrList { return (*addrList)(&c.NTP) }), want: "IP addresses of hosts, each once",
 	},
 	{
 		Name: "tftp-server", Group: Setup, Arg: "NAME", Usage: "TFTP server for a network boot (DHCP option 66)",
@@ -191,7 +196,7 @@ var fields = []Field{
 	},
 	{
 		Name: "resolv-conf", Group: Setup, Arg: "FILE", Usage: "where nameservers and search domains are read",
-		set: absolute(func(c *Config) *string { return &c.ResolvConf }), want: "an absolute path",
+		set: absolute(func(c *Config) *string { return &c.ResolvConf }), want: "an absolute path of at most 4095 characters",
 	},
 	{
 		Name: "dry-run", Group: DryRun, Usage: "print what would be done, and do nothing",
@@ -199,7 +204,12 @@ var fields = []Field{
 	},
 	{
 		Name: "ready-file", Group: Serve, Arg: "FILE", Usage: "file that exists as long as the server answers",
-		set: absolute(func(c *Config) *string { return &c.ReadyFile }), want: "an absolute path",
+		set: absolute(func(c *Config) *string { return &c.ReadyFile }), want: "an absolute path of at most 4095 characters",
+	},
+	{
+		Name: "confine", Group: Serve, Arg: "on|off",
+		Usage:  "have the server give up all privileges once its sockets are open (capabilities, system calls, files); off to debug it",
+		Values: []string{"on", "off"}, set: oneOf(func(c *Config) *string { return &c.Confine }, "on", "off"), want: "on or off",
 	},
 	{
 		Name: "connect", Group: Launcher, Arg: "URI", Usage: "libvirt to connect to",
@@ -236,9 +246,27 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	value := e.Value
-	if len(value) > 60 {
-		value = value[:60] + "…"
+	return fmt.Sprintf("%s: %s: want %s", e.Source, quoted(e.Value), e.Want)
+}
+
+// maxQuoted is how much of a value an error quotes, in characters.
+const maxQuoted = 60
+
+func quoted(value string) string { return strconv.Quote(shortened(value)) }
+
+// readable is what somebody else named, in an error's one line: without what a
+// terminal would obey.
+func readable(text string) string {
+	escaped := strconv.Quote(shortened(text))
+	return strings.ReplaceAll(escaped[1:len(escaped)-1], `\"`, `"`)
+}
+
+func shortened(text string) string {
+	n := 0
+	for i := range text {
+		if n++; n > maxQuoted {
+			return text[:i] + "…"
+		}
 	}
-	return fmt.Sprintf("%s: %q: want %s", e.Source, value, e.Want)
+	return text
 }

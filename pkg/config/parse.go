@@ -34,6 +34,9 @@ const (
 	// pod, below the name of its 64 letters, just fits.
 	maxStateDir = 86
 
+	// maxPath is PATH_MAX of Linux less its terminating zero.
+	maxPath = 4095
+
 	maxID = math.MaxUint32 - 1 // the last one means "no change" to the kernel
 )
 
@@ -54,7 +57,7 @@ func oneOf(of func(*Config) *string, allowed ...string) setter {
 func absolute(of func(*Config) *string) setter {
 	return one(func(c *Config, v string) bool {
 		*of(c) = v
-		return filepath.IsAbs(v) && printable(v)
+		return filepath.IsAbs(v) && printable(v) && len(v) <= maxPath
 	})
 }
 
@@ -105,7 +108,10 @@ func addresses(of func(*Config) *addrList) setter {
 			if err != nil || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast() {
 				return false
 			}
-			list = append(list, addr.Unmap())
+			if addr = addr.Unmap(); slices.Contains(list, addr) {
+				return false
+			}
+			list = append(list, addr)
 		}
 		*of(c) = list
 		return true
@@ -123,10 +129,10 @@ func setInterfaces(c *Config, values []string) bool {
 }
 
 // interfaceName follows the kernel's dev_valid_name. A name is also part of the
-// state file's path, so it must not be able to lead elsewhere.
+// state file's path, so it must not be able to lead elsewhere; a comma parts names.
 func interfaceName(name string) bool {
 	return name != "" && name != "." && name != ".." && len(name) <= 15 &&
-		!strings.ContainsAny(name, "/:%") && !strings.ContainsFunc(name, unicode.IsSpace) && printable(name)
+		!strings.ContainsAny(name, "/:%,") && !strings.ContainsFunc(name, unicode.IsSpace) && printable(name)
 }
 
 func setStateDir(c *Config, values []string) bool {
@@ -168,7 +174,7 @@ func setSearch(c *Config, values []string) bool {
 	c.Search = make([]string, len(values))
 	for i, v := range values {
 		name, err := resolvconf.Domain(v)
-		if err != nil {
+		if err != nil || slices.Contains(c.Search[:i], name) {
 			return false
 		}
 		c.Search[i] = name

@@ -2,10 +2,8 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
-	"maps"
+	"errors"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -14,13 +12,13 @@ const AnnotationPrefix = "podwire.io/"
 
 // maxAnnotation is the longest value that is looked at, in bytes. A pod may have
 // 256 KiB of annotations, and nothing that a guest is told comes near this.
-const maxAnnotation = 4096
+const maxAnnotation = maxValue
 
 // ofPod are the settings that a pod may have from outside: by its annotations, or
 // by the node's defaults. What names a path, a namespace or an interface is not
 // among them: those would be the node's.
 var ofPod = []string{
-	"binding", "mac", "mtu", "tap-owner", "queues", "port", "exclude-port", "exclude-from", "vm-network-cidr", "vm-ipv6-network-cidr",
+	"binding", "mac", "mtu", "tap-owner", "queues", "guard", "port", "exclude-port", "exclude-from", "vm-network-cidr", "vm-ipv6-network-cidr",
 	"model", "vhost", "pci-address", "hostname", "domain", "search", "dns", "dns-forward", "ntp",
 	"tftp-server", "boot-file", "dhcp-option", "lease-time",
 }
@@ -72,43 +70,18 @@ func FromAnnotations(annotations map[string]string, except ...string) ([]Setting
 // annotationSource is an annotation in an error's one line. Kubernetes would not take
 // a name with odd characters, or a long one; a runtime without it may.
 func annotationSource(name string) string {
-	const most = 63
-	if len(name) > most {
-		name = name[:most] + "…"
-	}
-	return "annotation " + strings.Trim(strconv.Quote(AnnotationPrefix+name), `"`)
+	return "annotation " + AnnotationPrefix + readable(name)
 }
 
 // FromObject reads the settings that a pod may have from a JSON object, whose keys
 // are the names of the flags. Errors name the object by source.
 func FromObject(source string, object json.RawMessage) ([]Setting, error) {
-	d := json.NewDecoder(strings.NewReader(string(object)))
-	d.UseNumber()
-	var keys map[string]any
-	if err := d.Decode(&keys); err != nil {
+	keys, err := parseKeys(object)
+	if errors.Is(err, errNoMapping) || err == nil && keys == nil {
 		return nil, &Error{Source: source, Value: string(object), Want: "an object of settings, such as {\"mtu\": 1400}"}
 	}
+	if err != nil {
+		return nil, &Error{Source: source, Value: string(object), Want: err.Error()}
+	}
 	return fromKeys(source, keys, ofPod)
-}
-
-// fromKeys turns keys and their values into settings, of which some are allowed.
-func fromKeys(source string, keys map[string]any, allowed []string) ([]Setting, error) {
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		if !slices.Contains(allowed, key) {
-			return nil, &Error{Source: source, Value: key, Want: "a setting: " + strings.Join(allowed, ", ")}
-		}
-	}
-	var out []Setting
-	for _, f := range fields {
-		value, ok := keys[f.Name]
-		if !ok {
-			continue
-		}
-		values, ok := scalars(value)
-		if !ok {
-			return nil, &Error{Source: source + ": " + f.Name, Value: fmt.Sprint(value), Want: f.want}
-		}
-		out = append(out, Setting{Field: f.Name, Source: source + ": " + f.Name, Values: values})
-	}
-	return out, nil
 }

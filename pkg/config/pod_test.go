@@ -52,7 +52,7 @@ func TestAnnotationsAreAsStrictAsFlags(t *testing.T) {
 	tests := []struct{ name, value, says string }{
 		{"mtu", "1e3", `annotation podwire.io/mtu: "1e3": want a number of octets from 68 to 65535`},
 		{"tap-owner", "qemu", `annotation podwire.io/tap-owner: "qemu": want a numeric user`},
-		{"dns", "", `annotation podwire.io/dns: "": want IP addresses`},
+		{"dns", "", `annotation podwire.io/dns: "": want IP addresses of hosts, each once`},
 		{"port", "http", `annotation podwire.io/port: "http": want ports such as 80/tcp`},
 		{"vm-ipv6-network-cidr", "10.0.2.0/24", `"10.0.2.0/24": want an IPv6 network of at least four addresses`},
 		{"binding", "macvtap", `"macvtap": want bridge, masquerade or tc`},

@@ -63,7 +63,7 @@ func (p Ports) overlaps(o Ports) bool {
 	return p.Protocol == o.Protocol && p.First <= o.Last && o.First <= p.Last
 }
 
-const wantSources = "addresses or networks such as 127.0.0.6 or 10.0.0.0/8"
+const wantSources = "addresses or networks such as 127.0.0.6 or 10.0.0.0/8, each once"
 
 func setSources(c *Config, values []string) bool {
 	c.ExcludeFrom = make([]netip.Prefix, 0, len(values))
@@ -73,7 +73,7 @@ func setSources(c *Config, values []string) bool {
 			addr = addr.Unmap()
 			p, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
-		if err != nil || p.Masked() != p || p.Addr().Is4In6() {
+		if err != nil || p.Masked() != p || p.Addr().Is4In6() || slices.Contains(c.ExcludeFrom, p) {
 			return false
 		}
 		c.ExcludeFrom = append(c.ExcludeFrom, p)

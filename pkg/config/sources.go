@@ -1,13 +1,10 @@
 package config
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"sigs.k8s.io/yaml"
 )
 
 // Setting is a value somebody gave, and where.
@@ -17,20 +14,38 @@ type Setting struct {
 	Values []string
 }
 
+// Bounds of what is given, far above what any setting needs: what is read is also
+// quoted, recorded and encoded.
+const (
+	maxValue  = 4096 // octets of one value
+	maxValues = 256  // of one list
+)
+
 // Apply gives the settings to c in turn: a later one replaces what an earlier
 // one said of the same field. The error is an *Error.
 func (c *Config) Apply(settings ...Setting) error {
 	for _, s := range settings {
 		f, ok := fieldByName(s.Field)
 		if !ok {
-			return &Error{Source: s.Source, Value: s.Field, Want: "one of podwire's settings"}
+			return s.refused("one of podwire's settings")
 		}
-		if len(s.Values) == 0 || !f.set(c, s.Values) {
-			return &Error{Source: s.Source, Value: strings.Join(s.Values, ","), Want: f.want}
+		switch {
+		case len(s.Values) > 1 && !f.List:
+			return s.refused("one value: " + f.want)
+		case len(s.Values) > maxValues:
+			return s.refused(fmt.Sprintf("at most %d values", maxValues))
+		case slices.ContainsFunc(s.Values, func(v string) bool { return len(v) > maxValue }):
+			return s.refused(fmt.Sprintf("at most %d characters: %s", maxValue, f.want))
+		case len(s.Values) == 0 || !f.set(c, s.Values):
+			return s.refused(f.want)
 		}
 		c.Given = append(c.Given, s)
 	}
 	return nil
+}
+
+func (s Setting) refused(want string) *Error {
+	return &Error{Source: s.Source, Value: strings.Join(s.Values, ","), Want: want}
 }
 
 // FromEnv returns the settings in an environment, whose variables are in the
@@ -52,16 +67,21 @@ func FromEnv(environ []string) []Setting {
 }
 
 // split cuts a list that is written as one text. The values of a private option
-// may hold commas themselves; those are parted by line ends.
+// may hold commas themselves; those are parted by line ends. A text of separators alone
+// is kept as it is, for an error to name.
 func (f Field) split(value string) []string {
-	switch {
-	case !f.List:
+	if !f.List {
 		return []string{value}
-	case f.Name == "dhcp-option":
-		return strings.FieldsFunc(value, func(r rune) bool { return r == '\n' })
-	default:
-		return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
 	}
+	separators := ", \n"
+	if f.Name == "dhcp-option" {
+		separators = "\n"
+	}
+	parts := strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune(separators, r) })
+	if len(parts) == 0 {
+		return []string{value}
+	}
+	return parts
 }
 
 // FromFlag returns the setting that a flag gives; a list may be given by
@@ -69,10 +89,6 @@ func (f Field) split(value string) []string {
 func FromFlag(f Field, values []string) Setting {
 	var parts []string
 	for _, v := range values {
-		if v == "" {
-			parts = append(parts, v)
-			continue
-		}
 		parts = append(parts, f.split(v)...)
 	}
 	return Setting{Field: f.Name, Source: "--" + f.Name, Values: parts}
@@ -81,36 +97,12 @@ func FromFlag(f Field, values []string) Setting {
 // FromFile reads a configuration file: YAML or JSON, one mapping, whose keys are
 // the names of the flags.
 func FromFile(path string, text []byte) ([]Setting, error) {
-	name := filepath.Base(path)
-	doc, err := yaml.YAMLToJSONStrict(text)
+	name := readable(filepath.Base(path))
+	keys, err := parseKeys(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %s", name, oneLine(err))
-	}
-	d := json.NewDecoder(strings.NewReader(string(doc)))
-	d.UseNumber()
-	var keys map[string]any
-	if err := d.Decode(&keys); err != nil {
-		return nil, fmt.Errorf("%s: want a mapping of settings, such as \"mtu: 1400\"", name)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return fromKeys(name, keys, names())
-}
-
-// scalars returns a scalar, or a list of them, as texts.
-func scalars(value any) ([]string, bool) {
-	list, ok := value.([]any)
-	if !ok {
-		list = []any{value}
-	}
-	var out []string
-	for _, v := range list {
-		switch v := v.(type) {
-		case string, bool, json.Number:
-			out = append(out, fmt.Sprint(v))
-		default:
-			return nil, false
-		}
-	}
-	return out, len(out) > 0
 }
 
 func names() []string {
@@ -119,8 +111,4 @@ func names() []string {
 		all[i] = f.Name
 	}
 	return all
-}
-
-func oneLine(err error) string {
-	return strings.Join(strings.Fields(err.Error()), " ")
 }

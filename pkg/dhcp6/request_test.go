@@ -202,5 +202,11 @@ func seeds() [][]byte {
 		}
 		out = append(out, wire(kind, with...), wire(kind, without...))
 	}
-	return out
+	// Associations in associations, and relays' messages in relays' messages.
+	nested, relayed := iaNA(1, "fd00:10:244::7"), wire(solicit, all...)
+	for range 8 {
+		nested.data = append(append(make([]byte, 12), nested.bytes()...), 0, 5, 0)
+		relayed = append(append([]byte{12, 3}, make([]byte, 32)...), opt{9, relayed}.bytes()...)
+	}
+	return append(out, wire(solicit, client, nested), relayed)
 }

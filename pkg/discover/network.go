@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Network is one attachment of a pod, as the annotation
@@ -17,6 +19,17 @@ type Network struct {
 	Search      []string
 }
 
+// networkStatus is an entry of the annotation.
+type networkStatus struct {
+	Name      string `json:"name"`
+	Interface string `json:"interface"`
+	Default   bool   `json:"default"`
+	DNS       struct {
+		Nameservers []string `json:"nameservers"`
+		Search      []string `json:"search"`
+	} `json:"dns"`
+}
+
 // ErrNoNetworks says that a network-status annotation is empty: the kubelet fills
 // the file of it some time after the pod has started.
 var ErrNoNetworks = errors.New("the network-status annotation is empty")
@@ -24,19 +37,15 @@ var ErrNoNetworks = errors.New("the network-status annotation is empty")
 // ParseNetworks reads the annotation's value. What is in it that podwire does not
 // know is passed over: the standard grows.
 func ParseNetworks(text []byte) ([]Network, error) {
-	var entries []struct {
-		Name      string `json:"name"`
-		Interface string `json:"interface"`
-		Default   bool   `json:"default"`
-		DNS       struct {
-			Nameservers []string `json:"nameservers"`
-			Search      []string `json:"search"`
-		} `json:"dns"`
-	}
+	var entries []networkStatus
 	if len(text) == 0 {
 		return nil, ErrNoNetworks
 	}
 	if err := json.Unmarshal(text, &entries); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			err = fmt.Errorf("%.60q: want no %s there, in a list of networks", kind.Field, kind.Value)
+		}
 		return nil, fmt.Errorf("reading the network-status annotation: %w", err)
 	}
 	if len(entries) == 0 {
@@ -45,6 +54,9 @@ func ParseNetworks(text []byte) ([]Network, error) {
 	networks := make([]Network, len(entries))
 	seen := map[string]bool{}
 	for i, e := range entries {
+		if strings.ContainsFunc(e.Name+e.Interface, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }) {
+			return nil, fmt.Errorf("reading the network-status annotation: network %d: %.60q: want a printable name", i, e.Name)
+		}
 		if e.Interface != "" && seen[e.Interface] {
 			return nil, fmt.Errorf("reading the network-status annotation: interface %q is there twice", e.Interface)
 		}

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/podwire/podwire/internal/survive"
 )
 
 var (
@@ -64,8 +66,7 @@ func (r *Relay) ask(ctx context.Context, q question, try exchange, repeat bool) 
 			return
 		}
 		a.pending++
-		running.Go(func() {
-			defer r.survive()
+		survive.Go(&running, r.Panicked(q.message), func() {
 			o := outcome{from: from, err: errSilent}
 			defer func() { a.report(ctx, o) }()
 			o.answer, o.err = try(ctx, upstream[from], q)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podwire/podwire/internal/survive"
 	"github.com/podwire/podwire/pkg/frame"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/netstate"
@@ -32,6 +33,9 @@ type Pump struct {
 	guest, server netstate.MAC
 	addrs         []netip.Addr // of the relay
 	peers         []Peer       // the guest's
+
+	// Panicked says who is told of a panic over a packet, which is lost; nil for nobody.
+	Panicked func(packet []byte) survive.Report
 }
 
 // NewPump returns a pump between the guest of a lease and a tunnel that has the
@@ -77,13 +81,13 @@ func (p *Pump) FromGuest(b []byte) error {
 // returns the tunnel's error, or toGuest's, which must keep one that passes (a full queue)
 // to itself. In any case it has closed the tunnel. toGuest must not keep the frame.
 func (p *Pump) Run(ctx context.Context, toGuest func(frame []byte) error) error {
-	stop := context.AfterFunc(ctx, func() { _ = p.tunnel.Close() })
+	stop := survive.AfterFunc(ctx, p.panicked(nil), func() { _ = p.tunnel.Close() })
 	defer func() {
 		if stop() {
 			_ = p.tunnel.Close()
 		}
 	}()
-	buf, out := make([]byte, maxPacket), make([]byte, 0, 2048)
+	buf, out := make([]byte, maxPacket), make([]byte, 0, maxPacket+64)
 	for {
 		n, err := p.tunnel.Read(buf)
 		if ctx.Err() != nil {
@@ -92,14 +96,26 @@ func (p *Pump) Run(ctx context.Context, toGuest func(frame []byte) error) error 
 		if err != nil {
 			return fmt.Errorf("reading from the tunnel: %w", err)
 		}
-		if !p.address(buf[:n]) {
-			continue
-		}
-		out = frame.AppendPacket(out[:0], frame.Packet{SrcMAC: p.server, DstMAC: p.guest, Data: buf[:n]})
-		if err := toGuest(out); err != nil && ctx.Err() == nil {
+		if err := p.toGuest(buf[:n], out, toGuest); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("sending a DNS answer to the guest: %w", err)
 		}
 	}
+}
+
+// toGuest sends a packet of the tunnel's to the guest, as a frame in buf where it fits.
+func (p *Pump) toGuest(packet, buf []byte, send func(frame []byte) error) error {
+	defer survive.Panic(p.panicked(packet))
+	if !p.address(packet) {
+		return nil
+	}
+	return send(frame.AppendPacket(buf, frame.Packet{SrcMAC: p.server, DstMAC: p.guest, Data: packet}))
+}
+
+func (p *Pump) panicked(packet []byte) survive.Report {
+	if p.Panicked == nil {
+		return func(any, []byte) {}
+	}
+	return p.Panicked(packet)
 }
 
 // address gives a packet of the relay's the guest's own address, in place, or

@@ -7,11 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/podwire/podwire/internal/survive"
 )
 
 // How long things take. The relay must have given up before the guest's own
@@ -58,8 +59,8 @@ type Relay struct {
 
 	patience, giveUp, idle, pause time.Duration
 
-	mu         sync.Mutex
-	complained time.Time
+	mu                  sync.Mutex
+	complained, shouted time.Time // when the log last said that it cannot, and that it panicked
 }
 
 // New returns a relay that does not run yet.
@@ -101,10 +102,10 @@ func (r *Relay) Serve(ctx context.Context, udp []net.PacketConn, tcp []net.Liste
 	defer cancel(nil)
 	var running sync.WaitGroup
 	for _, conn := range udp {
-		running.Go(func() { cancel(r.serveUDP(inner, conn, &running)) })
+		r.serve(inner, &running, func() { cancel(r.serveUDP(inner, conn, &running)) })
 	}
 	for _, listener := range tcp {
-		running.Go(func() { cancel(r.serveTCP(inner, listener, &running)) })
+		r.serve(inner, &running, func() { cancel(r.serveTCP(inner, listener, &running)) })
 	}
 	<-inner.Done()
 	for _, conn := range udp {
@@ -161,21 +162,35 @@ func reason(err error) string {
 
 // complain logs that no upstream has answered, unless it has just been said.
 func (r *Relay) complain(err error) {
-	r.mu.Lock()
-	due := time.Since(r.complained) >= complainEvery
-	if due {
-		r.complained = time.Now()
-	}
-	r.mu.Unlock()
-	if due {
+	if r.due(&r.complained) {
 		r.log.Warn("a DNS question of the guest was answered with SERVFAIL", "err", err)
 	}
 }
 
-// survive keeps a panic over one message from ending the server, and with it DHCP.
-func (r *Relay) survive() {
-	if p := recover(); p != nil {
-		r.counts.add(dropped)
-		r.log.Error("the DNS relay panicked", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+// due reports whether a line of the log may be written again, last being when it was.
+func (r *Relay) due(last *time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !last.IsZero() && time.Since(*last) < complainEvery {
+		return false
+	}
+	*last = time.Now()
+	return true
+}
+
+// serve runs what hears one socket.
+func (r *Relay) serve(ctx context.Context, running *sync.WaitGroup, hear func()) {
+	survive.Go(running, r.Panicked(nil), func() { survive.Again(ctx, r.Panicked(nil), hear) })
+}
+
+// Panicked counts and logs a panic, with the message that caused it where there is
+// one. It must not end the server, and with it DHCP.
+func (r *Relay) Panicked(message []byte) survive.Report {
+	return func(p any, stack []byte) {
+		r.counts.add(panics)
+		if r.due(&r.shouted) {
+			r.log.Error("the DNS relay panicked and goes on", "err", fmt.Sprint(p),
+				"message", fmt.Sprintf("%x", message[:min(len(message), maxDatagram)]), "stack", string(stack))
+		}
 	}
 }

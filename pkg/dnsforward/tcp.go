@@ -11,6 +11,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/podwire/podwire/internal/survive"
 )
 
 // serveTCP accepts connections until the listener is closed. Other errors pass: what is
@@ -37,7 +39,7 @@ func (r *Relay) serveTCP(ctx context.Context, listener net.Listener, running *sy
 			_ = conn.Close()
 			continue
 		}
-		running.Go(func() {
+		survive.Go(running, r.Panicked(nil), func() {
 			defer func() { <-r.connSlots }()
 			r.serveConn(ctx, conn)
 		})
@@ -49,7 +51,7 @@ func (r *Relay) serveTCP(ctx context.Context, listener net.Listener, running *sy
 // long. What it has asked by then is still answered.
 func (r *Relay) serveConn(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer survive.AfterFunc(ctx, r.Panicked(nil), func() { _ = conn.Close() })()
 	var (
 		running sync.WaitGroup
 		writing sync.Mutex
@@ -67,9 +69,8 @@ func (r *Relay) serveConn(ctx context.Context, conn net.Conn) {
 		case <-ctx.Done():
 			return
 		}
-		running.Go(func() {
+		survive.Go(&running, r.Panicked(message), func() {
 			defer func() { <-r.tcpSlots }()
-			defer r.survive()
 			answer := r.answer(ctx, message, false)
 			if answer == nil {
 				return
@@ -110,7 +111,7 @@ func (r *Relay) stream(ctx context.Context, upstream netip.AddrPort, q question)
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer survive.AfterFunc(ctx, r.Panicked(nil), func() { _ = conn.Close() })()
 
 	id, message := newID(), bytes.Clone(q.message)
 	binary.BigEndian.PutUint16(message, id)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/podwire/podwire/internal/survive"
 )
 
 // serveUDP answers on one socket until it fails or is closed.
@@ -24,9 +26,8 @@ func (r *Relay) serveUDP(ctx context.Context, conn net.PacketConn, running *sync
 			continue
 		}
 		message := bytes.Clone(buf[:n])
-		running.Go(func() {
+		survive.Go(running, r.Panicked(message), func() {
 			defer func() { <-r.udpSlots }()
-			defer r.survive()
 			answer := r.answer(ctx, message, true)
 			if answer == nil {
 				return
@@ -56,7 +57,7 @@ func (r *Relay) askUDP(ctx context.Context, upstream netip.AddrPort, q question)
 		return nil, err
 	}
 	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer survive.AfterFunc(ctx, r.Panicked(nil), func() { _ = conn.Close() })()
 
 	id, message := newID(), bytes.Clone(q.message)
 	binary.BigEndian.PutUint16(message, id)

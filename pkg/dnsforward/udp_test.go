@@ -171,7 +171,7 @@ func TestWithoutAnUpstreamTheAnswerIsSERVFAIL(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(map[string]uint64{
-		"dns-udp": 1, "dns-tcp": 1, "dns-servfail": 2, "dns-truncated": 0, "dns-rejected": 0, "dns-dropped": 0,
+		"dns-udp": 1, "dns-tcp": 1, "dns-servfail": 2, "dns-truncated": 0, "dns-rejected": 0, "dns-dropped": 0, "dns-panic": 0,
 	}, g.relay.Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
 	}

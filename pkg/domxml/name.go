@@ -12,8 +12,8 @@ func Name(domain string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if n := root.child("name"); n != nil && strings.TrimSpace(n.content) != "" {
-		return n.content, nil
+	if n := root.child("name"); n != nil && strings.TrimSpace(n.content.String()) != "" {
+		return n.content.String(), nil
 	}
 	return "", errors.New("reading the domain: it has no <name>")
 }
@@ -26,7 +26,7 @@ func UUID(domain string) (string, error) {
 		return "", err
 	}
 	if n := root.child("uuid"); n != nil {
-		return strings.ToLower(strings.TrimSpace(n.content)), nil
+		return strings.ToLower(strings.TrimSpace(n.content.String())), nil
 	}
 	return "", nil
 }

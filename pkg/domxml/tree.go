@@ -14,7 +14,7 @@ import (
 type node struct {
 	name      string // empty for what is no element, or is in a namespace
 	attrs     map[string]string
-	content   string // the text directly in it, decoded
+	content   strings.Builder // the text directly in it, decoded
 	children  []*node
 	start     int // of the start tag
 	openEnd   int // after the start tag
@@ -99,12 +99,19 @@ func (e encodingError) Error() string {
 	return fmt.Sprintf("it is in %q, and must be in UTF-8 (iconv converts it)", string(e))
 }
 
+// Bounds of a domain, far above any that libvirt starts.
+const (
+	maxDepth = 256
+	maxNodes = 100_000
+)
+
 type parser struct {
-	d    *xml.Decoder
-	text string
-	base int
-	root *node
-	open []*node
+	nodes int
+	d     *xml.Decoder
+	text  string
+	base  int
+	root  *node
+	open  []*node
 }
 
 func (p *parser) offset() int { return p.base + int(p.d.InputOffset()) }
@@ -145,7 +152,7 @@ func (p *parser) take(token xml.Token, start int) error {
 	case xml.Directive:
 		p.entities(string(t))
 	case xml.Comment, xml.ProcInst:
-		if len(p.open) > 0 {
+		if p.nodes++; len(p.open) > 0 && p.nodes <= maxNodes {
 			parent := p.open[len(p.open)-1]
 			parent.children = append(parent.children, &node{start: start, end: p.offset()})
 		}
@@ -154,7 +161,13 @@ func (p *parser) take(token xml.Token, start int) error {
 }
 
 func (p *parser) begin(t xml.StartElement, start int) error {
-	n := &node{start: start, openEnd: p.offset(), attrs: map[string]string{}}
+	if p.nodes++; len(p.open) >= maxDepth || p.nodes > maxNodes {
+		return fmt.Errorf("want at most %d elements, in each other at most %d deep", maxNodes, maxDepth)
+	}
+	n := &node{start: start, openEnd: p.offset()}
+	if len(t.Attr) > 0 {
+		n.attrs = map[string]string{}
+	}
 	n.selfClose = strings.HasSuffix(p.text[:n.openEnd], "/>")
 	if t.Name.Space == "" {
 		n.name = t.Name.Local
@@ -183,7 +196,7 @@ func (p *parser) begin(t xml.StartElement, start int) error {
 
 func (p *parser) chars(s string) error {
 	if len(p.open) > 0 {
-		p.open[len(p.open)-1].content += s
+		p.open[len(p.open)-1].content.WriteString(s)
 		return nil
 	}
 	if strings.TrimSpace(s) != "" {

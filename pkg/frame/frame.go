@@ -56,6 +56,15 @@ func EtherType(frame []byte) uint16 {
 	return binary.BigEndian.Uint16(frame[12:])
 }
 
+// Source returns the MAC that the frame says it comes from, or zero where it is too
+// short to say.
+func Source(frame []byte) netstate.MAC {
+	if len(frame) < ethernetLen {
+		return netstate.MAC{}
+	}
+	return netstate.MAC(frame[6:12])
+}
+
 // payloadOf takes the Ethernet header off a frame of the wanted kind.
 func payloadOf(frame []byte, etherType uint16, wrong error) (dst, src netstate.MAC, payload []byte, err error) {
 	if len(frame) < ethernetLen {

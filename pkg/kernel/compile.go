@@ -56,6 +56,10 @@ const (
 	arpLengths = 0x06040001 // six octets, four octets, request
 	fragOffset = 0x1fff
 
+	fragOffset6 = 0xfff8 // RFC 8200 §4.5
+
+	vlanID = 0x0fff // of a tag
+
 	// maxProgram is how many instructions a program may have. The kernel takes 4096
 	// (BPF_MAXINSNS), but one of more than these does not fit into the 32 kB of a part
 	// of an answer, so that no snapshot could be read any more (EMSGSIZE).
@@ -86,6 +90,10 @@ func compileExcept(except, matches []plan.Match, v verdicts) ([]unix.SockFilter,
 	if err != nil {
 		return nil, err
 	}
+	return assemble(program)
+}
+
+func assemble(program []bpf.Instruction) ([]unix.SockFilter, error) {
 	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return nil, fmt.Errorf("assembling a filter: %w", err)
@@ -106,19 +114,9 @@ const undecided = 0x70776e6f
 // join puts the exceptions' program, which goes on where it finds none, before that
 // of the matches. Each begins with a preamble.
 func join(except, matches []plan.Match, v verdicts, preamble func([]plan.Match, verdicts) []bpf.Instruction) ([]bpf.Instruction, error) {
-	var out []bpf.Instruction
-	if len(except) > 0 {
-		first := verdicts{match: v.pass, pass: undecided}
-		program, err := compile(except, first)
-		if err != nil {
-			return nil, err
-		}
-		out = append(preamble(except, first), program...)
-		for i := range out {
-			if out[i] == (bpf.RetConstant{Val: undecided}) {
-				out[i] = bpf.Jump{Skip: uint32(len(out) - 1 - i)}
-			}
-		}
+	out, err := exceptions(except, v, preamble)
+	if err != nil {
+		return nil, err
 	}
 	program, err := compile(matches, v)
 	if err != nil {
@@ -127,16 +125,43 @@ func join(except, matches []plan.Match, v verdicts, preamble func([]plan.Match, 
 	return slices.Concat(out, preamble(matches, v), program), nil
 }
 
+// exceptions is a program that passes what one of the matches describes, and goes on
+// with what stands behind it.
+func exceptions(except []plan.Match, v verdicts, preamble func([]plan.Match, verdicts) []bpf.Instruction) ([]bpf.Instruction, error) {
+	if len(except) == 0 {
+		return nil, nil
+	}
+	first := verdicts{match: v.pass, pass: undecided}
+	program, err := compile(except, first)
+	if err != nil {
+		return nil, err
+	}
+	return goOn(append(preamble(except, first), program...)), nil
+}
+
+// goOn has a program that is undecided go on with what stands behind it.
+func goOn(program []bpf.Instruction) []bpf.Instruction {
+	for i := range program {
+		if program[i] == (bpf.RetConstant{Val: undecided}) {
+			program[i] = bpf.Jump{Skip: uint32(len(program) - 1 - i)}
+		}
+	}
+	return program
+}
+
 // untagged passes frames of a VLAN: they are of another network than the pod's.
 // The kernel takes a VLAN tag out of the frame before any filter sees it, so
-// that what follows would take the frame for an untagged one.
+// that what follows would take the frame for an untagged one. One whose tag is of no VLAN,
+// and says its priority alone, hosts do take for that (IEEE 802.1Q §6.9).
 func untagged(matches []plan.Match, v verdicts) []bpf.Instruction {
 	if matchesAll(matches) {
 		return nil
 	}
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
+		bpf.LoadExtension{Num: bpf.ExtVLANTag},
+		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: vlanID, SkipTrue: 1},
 		bpf.RetConstant{Val: v.pass},
 	}
 }
@@ -187,11 +212,12 @@ type sorted struct {
 	arpWhoHas, arpProbe []netip.Addr
 	whoHas, probe, says []netip.Addr // of ND
 	from                []netstate.MAC
+	hidden              hidden
 }
 
 // sortMatches finds each match its place.
 func sortMatches(matches []plan.Match) (sorted, error) {
-	s := sorted{kinds: map[plan.MatchKind]bool{}}
+	s := sorted{kinds: map[plan.MatchKind]bool{}, hidden: hiddenOf(matches)}
 	for _, m := range matches {
 		if err := checkMatch(m); err != nil {
 			return s, err
@@ -299,9 +325,8 @@ func (c compiler) arp(s sorted) []bpf.Instruction {
 }
 
 // ipv6 is the section for IPv6. UDP and ICMPv6 are looked for directly behind the
-// IPv6 header: podwire answers no message that stands behind an extension header,
-// and no stack sends one. To hide one there from a filter is an attack (RFC 7113),
-// against which these filters are not.
+// IPv6 header: podwire answers no message that stands behind an extension header. But
+// by those that are hidden there a guest could be deceived.
 func (c compiler) ipv6(s sorted) []bpf.Instruction {
 	var ports, types []bpf.Instruction
 	if s.kinds[plan.MatchDHCP6Client] {
@@ -332,5 +357,6 @@ func (c compiler) ipv6(s sorted) []bpf.Instruction {
 			)),
 			c.when(typeNA, c.longEnough(ndEnd, c.anyOf(offNDTarget, s.says))),
 		)),
+		c.behind(s.hidden),
 	)
 }

@@ -34,6 +34,9 @@ func run(t *testing.T, matches []plan.Match, v verdicts, frame []byte) uint32 {
 func TestCompiledProgramAgreesWithTheTable(t *testing.T) {
 	v := verdicts{match: 2, pass: 7}
 	for _, f := range frames {
+		if f.tagged {
+			continue
+		}
 		want := v.pass
 		if f.match {
 			want = v.match
@@ -67,6 +70,9 @@ func TestEachMatchFindsItsOwnFramesOnly(t *testing.T) {
 	}
 	for _, m := range podMatches {
 		for _, f := range frames {
+			if f.tagged {
+				continue
+			}
 			want := uint32(0)
 			if f.match && strings.HasPrefix(f.name, own[m.String()]) {
 				want = 1
@@ -93,6 +99,9 @@ func TestExceptionsPassAndAllElseIsAsBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range frames {
+			if f.tagged {
+				continue
+			}
 			want := v.pass
 			if f.match && run(t, []plan.Match{except}, verdicts{match: 1}, f.frame) == 0 {
 				want = v.match

@@ -44,6 +44,15 @@ func (c compiler) when(value uint32, piece []bpf.Instruction) []bpf.Instruction 
 	}, piece...)
 }
 
+// whenAny is when for any of several values.
+func (c compiler) whenAny(values []uint32, piece []bpf.Instruction) []bpf.Instruction {
+	out := make([]bpf.Instruction, 0, len(values)+1+len(piece))
+	for i, v := range values {
+		out = append(out, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipTrue: uint8(len(values) - i)})
+	}
+	return append(append(out, bpf.Jump{Skip: uint32(len(piece))}), piece...)
+}
+
 // found is a match where A is the value.
 func (c compiler) found(value uint32) []bpf.Instruction {
 	return c.when(value, []bpf.Instruction{bpf.RetConstant{Val: c.v.match}})

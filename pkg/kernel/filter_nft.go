@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"github.com/podwire/podwire/pkg/plan"
@@ -60,10 +59,16 @@ func parseChain(attrs []attribute) (c nftChain, ok bool) {
 		case unix.NFTA_CHAIN_TABLE:
 			table = a.text()
 		case unix.NFTA_CHAIN_NAME:
-			c.link, c.name, ok = strings.Cut(a.text(), "/")
+			c, ok = nftChainOf(a.text()), strings.Contains(a.text(), "/")
 		}
 	}
 	return c, ok && table == nftTable.Name
+}
+
+// nftChainOf reads what String wrote.
+func nftChainOf(text string) (c nftChain) {
+	c.link, c.name, _ = strings.Cut(text, "/")
+	return c
 }
 
 func (k *Kernel) openNetfilter() error {
@@ -102,18 +107,34 @@ func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 	if err != nil {
 		return err
 	}
-	drop, err := nftRulesOf(chain, s.Drop, expr.VerdictDrop)
+	if s.Guard == nil && !matchesAll(s.Drop) {
+		rules = append(nftOfVLANs(chain), rules...)
+	}
+	drop, h, err := nftDropped(chain, s)
 	if err != nil {
 		return err
 	}
 	rules = append(rules, drop...)
+	behind := nftBehind(chain)
+	hidden := nftHidden(behind, h)
 	return k.withNFT(func(conn *nftables.Conn) error {
-		if has, err := conn.GetRules(nftTable, chain); err == nil && slices.EqualFunc(has, rules, sameRule) {
+		same := func(chain *nftables.Chain, rules []*nftables.Rule) bool {
+			has, err := conn.GetRules(nftTable, chain)
+			return err == nil && slices.EqualFunc(has, rules, sameRule)
+		}
+		if same(chain, rules) && (h.empty() || same(behind, hidden)) {
 			return nil
 		}
 		conn.AddTable(nftTable)
 		conn.AddChain(chain)
 		conn.FlushChain(chain)
+		if !h.empty() {
+			conn.AddChain(behind)
+			conn.FlushChain(behind)
+			for _, r := range hidden {
+				conn.AddRule(r)
+			}
+		}
 		for {
 			some := rules[:min(len(rules), nftRules)]
 			for _, r := range some {
@@ -127,6 +148,37 @@ func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 	})
 }
 
+// nftOfVLANs pass frames of a VLAN, as untagged has it.
+func nftOfVLANs(chain *nftables.Chain) []*nftables.Rule {
+	var out []*nftables.Rule
+	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
+		out = append(out, &nftables.Rule{
+			Table: nftTable, Chain: chain,
+			Exprs: append(load(expr.PayloadBaseLLHeader, offEtherType, port(tag)...),
+				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: etherEnd, Len: 2},
+				bitsOf(port(vlanID)),
+				&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: port(0)},
+				&expr.Verdict{Kind: expr.VerdictAccept}),
+			UserData: comment(fmt.Sprintf("pass vlan (%#x)", tag)),
+		})
+	}
+	return out
+}
+
+// nftDropped are the rules that drop, and what is looked for behind extension headers.
+func nftDropped(chain *nftables.Chain, s plan.AddFilter) ([]*nftables.Rule, hidden, error) {
+	if s.Guard != nil {
+		rules, err := nftGuard(chain, s)
+		return rules, guardHidden, err
+	}
+	rules, err := nftRulesOf(chain, s.Drop, expr.VerdictDrop)
+	h := hiddenOf(s.Drop)
+	if !h.empty() {
+		rules = append(rules, nftJumps(chain)...)
+	}
+	return rules, h, err
+}
+
 // nftRulesOf makes a rule of each match.
 func nftRulesOf(chain *nftables.Chain, matches []plan.Match, verdict expr.VerdictKind) ([]*nftables.Rule, error) {
 	rules := make([]*nftables.Rule, len(matches))
@@ -135,14 +187,14 @@ func nftRulesOf(chain *nftables.Chain, matches []plan.Match, verdict expr.Verdic
 		if err != nil {
 			return nil, err
 		}
-		comment := m.String()
+		text := m.String()
 		if verdict == expr.VerdictAccept {
-			comment = "pass " + comment
+			text = "pass " + text
 		}
 		rules[i] = &nftables.Rule{
 			Table: nftTable, Chain: chain,
 			Exprs:    append(exprs, &expr.Verdict{Kind: verdict}),
-			UserData: userdata.AppendString(nil, userdata.TypeComment, comment),
+			UserData: comment(text),
 		}
 	}
 	return rules, nil
@@ -177,15 +229,19 @@ func (k *Kernel) deleteNFTFilter(ctx context.Context, s plan.AddFilter) error {
 		if len(chains) == 1 {
 			conn.DelTable(nftTable)
 		} else {
-			conn.DelChain(&nftables.Chain{Name: nftChain{s.Link, s.Name}.String(), Table: nftTable})
+			chain := &nftables.Chain{Name: nftChain{s.Link, s.Name}.String(), Table: nftTable}
+			behind := nftBehind(chain)
+			conn.AddChain(behind) // so that there is one to delete
+			conn.FlushChain(chain)
+			conn.DelChain(chain)
+			conn.FlushChain(behind)
+			conn.DelChain(behind)
 		}
 		return unless(conn.Flush(), unix.ENOENT)
 	})
 }
 
-// matchExprs says in nftables' terms what compile says in BPF's. A chain on an
-// ingress hook sees the VLAN tag that the kernel took out of the frame, so that
-// one look at the type is enough. What a load would read beyond the frame is no
+// matchExprs says in nftables' terms what compile says in BPF's. What a load would read beyond the frame is no
 // match.
 func matchExprs(m plan.Match) ([]expr.Any, error) {
 	if err := checkMatch(m); err != nil {
@@ -237,7 +293,7 @@ func matchExprs(m plan.Match) ([]expr.Any, error) {
 func udp4Exprs() []expr.Any {
 	return slices.Concat(etherType(unix.ETH_P_IP), network(offProtocol, unix.IPPROTO_UDP), []expr.Any{
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offFragment - etherEnd, Len: 2},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2, Mask: port(fragOffset), Xor: port(0)},
+		bitsOf(port(fragOffset)),
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: port(0)},
 	})
 }
@@ -253,8 +309,14 @@ func arpExprs() []expr.Any {
 		network(offARP, binary.BigEndian.AppendUint64(nil, arpHeader<<32|arpLengths)...))
 }
 
-// etherType goes on with frames of a type.
-func etherType(v uint16) []expr.Any { return load(expr.PayloadBaseLLHeader, offEtherType, port(v)...) }
+// etherType goes on with frames of a type, without the tag that the kernel has taken
+// out.
+func etherType(v uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: port(v)},
+	}
+}
 
 // notEtherType goes on with frames of any other type.
 func notEtherType(v uint16) []expr.Any {

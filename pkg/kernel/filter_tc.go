@@ -119,7 +119,7 @@ func bpfProgram(m *message, name string, ops []byte) *message {
 // addTCFilter puts the filter on the link's hook, in one step where it is
 // there and says something else. errNoTC is for a kernel that cannot.
 func (k *Kernel) addTCFilter(ctx context.Context, l linkInfo, s plan.AddFilter) error {
-	program, err := compileExcept(s.Pass, s.Drop, verdicts{match: actionShot, pass: actionUnspec})
+	program, err := compileStep(s, verdicts{match: actionShot, pass: actionUnspec})
 	if err != nil {
 		return err
 	}

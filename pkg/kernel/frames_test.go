@@ -115,6 +115,28 @@ func behind(packet []byte, kind byte, header [7]byte) []byte {
 	return packet
 }
 
+// behindAll puts extension headers of eight octets before one another, the first one
+// first. They say nothing.
+func behindAll(packet []byte, kinds ...byte) []byte {
+	for _, kind := range slices.Backward(kinds) {
+		var header [7]byte
+		if kind == 60 || kind == 0 {
+			header = [7]byte{1: 1, 2: 4} // an option that fills it up
+		}
+		packet = behind(packet, kind, header)
+	}
+	return packet
+}
+
+// behindLong puts one extension header there with so many times eight octets more.
+func behindLong(packet []byte, kind, more byte) []byte {
+	padding := 8 * int(more)
+	packet = behind(packet, kind, [7]byte{0: more, 1: 1, 2: byte(padding + 4)})
+	packet = slices.Insert(packet, 48, make([]byte, padding)...)
+	packet[5] += byte(padding)
+	return packet
+}
+
 func arp(op byte, sender, target netip.Addr) []byte {
 	return slices.Concat([]byte{0, 1, 8, 0, 6, 4, 0, op},
 		guestMAC[:], sender.AsSlice(), make([]byte, 6), target.AsSlice())
@@ -152,6 +174,8 @@ var frames = []struct {
 	match bool
 	// malformed frames are dropped by some stacks before any filter.
 	malformed bool
+	// tagged frames match once the kernel has taken their tag out.
+	tagged bool
 }{
 	{name: "DHCP request", frame: ether(0x0800, udp(68, 67, 0, 0)), match: true},
 	{name: "DHCP request, header with options", frame: ether(0x0800, udp(68, 67, 40, 0)), match: true},
@@ -194,7 +218,20 @@ var frames = []struct {
 	{name: "the number of router advertisement in UDP", frame: ether(0x86dd, edit(icmp6(134, gatewayIP6), 6, 17))},
 	{name: "redirect", frame: ether(0x86dd, icmp6(137, gatewayIP6, make([]byte, 32)...))},
 	{name: "echo request", frame: ether(0x86dd, icmp6(128, podIP6))},
-	{name: "router advertisement behind an extension header", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 0, [7]byte{1: 1, 2: 4}))},
+	{name: "router advertisement behind an extension header", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 0, [7]byte{1: 1, 2: 4})), match: true},
+	{name: "router advertisement behind headers of all kinds", frame: ether(0x86dd, behindAll(icmp6(134, gatewayIP6, make([]byte, 8)...), 0, 43, 60, 44, 60)), match: true},
+	{name: "router advertisement behind eight headers", frame: ether(0x86dd, behindAll(icmp6(134, gatewayIP6, make([]byte, 8)...), 60, 60, 60, 60, 60, 60, 60, 60)), match: true},
+	{name: "router advertisement behind a long header", frame: ether(0x86dd, behindLong(icmp6(134, gatewayIP6, make([]byte, 8)...), 60, 3)), match: true},
+	{name: "router advertisement in a first fragment", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 44, [7]byte{2: 1})), match: true},
+	{name: "a later fragment like a router advertisement", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 44, [7]byte{2: 8}))},
+	{name: "authenticated", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 51, [7]byte{}))},
+	{name: "what only its receiver can read", frame: ether(0x86dd, behind(icmp6(134, gatewayIP6, make([]byte, 8)...), 50, [7]byte{}))},
+	{name: "echo request behind headers of all kinds", frame: ether(0x86dd, behindAll(icmp6(128, podIP6), 0, 43, 60, 44, 60))},
+	{name: "DHCPv6 answer behind extension headers", frame: ether(0x86dd, behindAll(udp6(547, 546), 0, 60)), match: true},
+	{name: "DHCPv6 answer in a first fragment", frame: ether(0x86dd, behind(udp6(547, 546), 44, [7]byte{2: 1})), match: true},
+	{name: "DNS behind extension headers", frame: ether(0x86dd, behindAll(udp6(53, 5353), 60, 44))},
+	{name: "TCP behind extension headers", frame: ether(0x86dd, behindAll(edit(udp6(547, 546), 6, 6), 0, 60))},
+	{name: "nothing behind extension headers", frame: ether(0x86dd, behindAll(ipv6(59, podIP6, otherIP6, nil), 60))},
 	{name: "multicast report behind an extension header", frame: ether(0x86dd, behind(icmp6(143, podIP6), 0, [7]byte{1: 5, 2: 2}))},
 	{name: "solicitation of the IPv6 gateway", frame: ether(0x86dd, solicit(podIP6, gatewayIP6)), match: true},
 	{name: "solicitation of the IPv6 gateway, probing", frame: ether(0x86dd, solicit(anyIP6, gatewayIP6)), match: true},
@@ -221,6 +258,9 @@ var frames = []struct {
 	{name: "to the IPv6 nameserver's neighbour", frame: ether(0x86dd, ipv6(17, podIP6, dnsIP6.Next(), datagram(5353, 53)))},
 	{name: "from the nameserver", frame: ether(0x86dd, ipv6(17, dnsIP6, podIP6, datagram(53, 5353)))},
 	{name: "to the nameserver, IPv6 of a VLAN", frame: vlan(ether(0x86dd, ipv6(17, podIP6, dnsIP6, datagram(5353, 53))))},
+	{name: "DHCP answer of no VLAN, tagged", frame: edit(vlan(ether(0x0800, udp(67, 68, 0, 0))), 14, 0xe0, 0), match: true, tagged: true},
+	{name: "router advertisement of no VLAN, tagged", frame: edit(vlan(ether(0x86dd, icmp6(134, gatewayIP6, make([]byte, 8)...))), 14, 0, 0), match: true, tagged: true},
+	{name: "router advertisement of a VLAN", frame: vlan(ether(0x86dd, icmp6(134, gatewayIP6, make([]byte, 8)...)))},
 	{name: "DHCP request of a VLAN", frame: vlan(ether(0x0800, udp(68, 67, 0, 0)))},
 	{name: "out of the server's card, IPv4", frame: sourced(ether(0x0800, udp(53, 5353, 0, 0)), serverMAC), match: true},
 	{name: "out of the server's card, IPv6", frame: sourced(ether(0x86dd, icmp6(128, podIP6)), serverMAC), match: true},

@@ -84,9 +84,16 @@ func (b *nftBatch) end() []byte {
 // sendBatch has the commands carried out. It has a socket of its own: one that is
 // used further could hold answers that were not read.
 func (k *Kernel) sendBatch(ctx context.Context, b *nftBatch) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+	all := b.end()
+	return uninterrupted(func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return k.sendAll(b, all)
+	})
+}
+
+func (k *Kernel) sendAll(b *nftBatch, all []byte) error {
 	var c *conn
 	err := k.netns.do(func() (err error) {
 		c, err = dial(unix.NETLINK_NETFILTER)
@@ -96,13 +103,13 @@ func (k *Kernel) sendBatch(ctx context.Context, b *nftBatch) error {
 		return err
 	}
 	defer c.close()
-	all := b.end()
 	// What is sent at once must fit into the socket's buffer. Where it cannot be
 	// made larger, sending says so.
 	if has, err := unix.GetsockoptInt(c.fd(), unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil && has < 2*len(all) {
 		_ = unix.SetsockoptInt(c.fd(), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 2*len(all))
 	}
-	if err := unix.Sendto(c.fd(), all, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	send := func() error { return unix.Sendto(c.fd(), all, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }
+	if err := uninterrupted(send); err != nil {
 		return fmt.Errorf("sending %d commands: %w", len(b.words), err)
 	}
 	return b.answer(c.fd())
@@ -113,7 +120,11 @@ func (k *Kernel) sendBatch(ctx context.Context, b *nftBatch) error {
 func (b *nftBatch) answer(fd int) error {
 	buf := make([]byte, 1<<16)
 	for {
-		n, _, err := unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+		var n int
+		err := uninterrupted(func() (err error) {
+			n, _, err = unix.Recvfrom(fd, buf, unix.MSG_DONTWAIT)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("reading the kernel's answer: %w", err)
 		}

@@ -77,24 +77,6 @@ func Detach(ctx context.Context, argv []string, env []string, logPath string) (p
 	return cmd.Process.Pid, nil
 }
 
-// openLog opens the child's log and says how long it is already.
-func openLog(path string) (*os.File, int64, error) {
-	if path == "" {
-		f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-		return f, 0, err
-	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, 0, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, 0, err
-	}
-	return f, info.Size(), nil
-}
-
 // awaitReady waits for the child's byte. If none comes, the child is ended and
 // taken leave of.
 func awaitReady(ctx context.Context, cmd *exec.Cmd, ready *os.File) error {
@@ -119,7 +101,7 @@ func awaitReady(ctx context.Context, cmd *exec.Cmd, ready *os.File) error {
 
 // lastLine returns the last line of text in a log after offset.
 func lastLine(path string, offset int64) string {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}
@@ -147,14 +129,4 @@ func NotifyReady() {
 	pipe := os.NewFile(uintptr(fd), "ready")
 	_, _ = pipe.Write([]byte{1})
 	pipe.Close()
-}
-
-// Uptime is the time since boot, suspended or not (CLOCK_BOOTTIME). Unlike the
-// time of day it never jumps.
-func Uptime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic("kernel: no CLOCK_BOOTTIME, which Linux has since 2.6.39: " + err.Error())
-	}
-	return time.Duration(ts.Nano())
 }

@@ -73,12 +73,15 @@ func requireCapability(name string, number uint) error {
 
 // hasCapability reports whether the calling thread has a capability in effect.
 func hasCapability(number uint) (bool, error) {
+	has, err := capabilities()
+	return has[number/32].Effective&(1<<(number%32)) != 0, err
+}
+
+// capabilities are the calling thread's, 32 each.
+func capabilities() (has [2]unix.CapUserData, err error) {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData // version 3 takes two
-	if err := unix.Capget(&header, &data[0]); err != nil {
-		return false, err
-	}
-	return data[number/32].Effective&(1<<(number%32)) != 0, nil
+	err = unix.Capget(&header, &has[0])
+	return has, err
 }
 
 // deviceError is a device that cannot be opened.
@@ -114,7 +117,11 @@ func openTun() (*os.File, error) {
 }
 
 func openTunFD(flags int) (int, error) {
-	fd, err := unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
+	var fd int
+	err := uninterrupted(func() (err error) {
+		fd, err = unix.Open(tunDevice, unix.O_RDWR|unix.O_CLOEXEC|flags, 0)
+		return err
+	})
 	if err != nil {
 		return -1, &deviceError{tunDevice, err}
 	}

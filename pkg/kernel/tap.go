@@ -120,18 +120,21 @@ func newTap(s plan.CreateTap) error {
 		flags |= unix.IFF_MULTI_QUEUE
 	}
 	req.SetUint16(flags)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+	set := func(what uint, value int) error {
+		return uninterrupted(func() error { return unix.IoctlSetInt(fd, what, value) })
+	}
+	if err := uninterrupted(func() error { return unix.IoctlIfreq(fd, unix.TUNSETIFF, req) }); err != nil {
 		return err
 	}
-	if err := unix.IoctlSetInt(fd, unix.TUNSETOWNER, mode.owner); err != nil {
+	if err := set(unix.TUNSETOWNER, mode.owner); err != nil {
 		return fmt.Errorf("giving it to user %d: %w", mode.owner, err)
 	}
 	if mode.group != anyone {
-		if err := unix.IoctlSetInt(fd, unix.TUNSETGROUP, mode.group); err != nil {
+		if err := set(unix.TUNSETGROUP, mode.group); err != nil {
 			return fmt.Errorf("giving it to group %d: %w", mode.group, err)
 		}
 	}
-	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
+	if err := set(unix.TUNSETPERSIST, 1); err != nil {
 		return fmt.Errorf("making it persistent: %w", err)
 	}
 	return nil

@@ -73,7 +73,7 @@ func newTunnel(name string) (*os.File, error) {
 		return nil, err
 	}
 	req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
-	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+	if err := uninterrupted(func() error { return unix.IoctlIfreq(fd, unix.TUNSETIFF, req) }); err != nil {
 		_ = unix.Close(fd)
 		if errors.Is(err, unix.EBUSY) { // made since it was looked for
 			return nil, fmt.Errorf("the name is %w: %w", ErrConflict, err)

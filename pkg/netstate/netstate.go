@@ -34,6 +34,7 @@ const (
 
 	AddrTemporary = 0x01 // IFA_F_TEMPORARY: made of random numbers, for a while (RFC 8981)
 	AddrDADFailed = 0x08 // IFA_F_DADFAILED: another host has it
+	AddrTentative = 0x40 // IFA_F_TENTATIVE: whether another host has it is being asked
 
 	// RouteOnlink is RTNH_F_ONLINK: the gateway is on the link although no
 	// route says so.

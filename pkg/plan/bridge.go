@@ -20,6 +20,7 @@ func bridgeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Inter
 	if drop := kept(l); len(drop) > 0 {
 		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, hidden(l)...)})
 	}
+	steps = append(steps, guarded(AddFilter{Link: i.Tap}, l, c)...)
 	steps = append(steps, AttachPort{Link: i.Tap, Bridge: i.Bridge})
 	port := link.MAC.Derive("port")
 	if link.AddrGenMode != "" { // it has IPv6

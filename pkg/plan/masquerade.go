@@ -31,8 +31,9 @@ func masqueradeSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i I
 	steps := Steps{
 		tap,
 		AddFilter{Link: i.Tap, Name: filterTap, Drop: append(append(kept(l), hidden(l)...), impersonating(l)...)},
-		AddAddresses{Link: i.Tap, Addrs: gatewayAddrs(l)},
 	}
+	steps = append(steps, guarded(AddFilter{Link: i.Tap}, l, c)...)
+	steps = append(steps, AddAddresses{Link: i.Tap, Addrs: gatewayAddrs(l)})
 	if hasGateway(l, true) {
 		steps = append(steps,
 			SetOption{Link: i.Tap, Option: OptionForwarding, Value: 1},

@@ -14,6 +14,7 @@ const (
 	filterTap    = "guest"
 	filterPod    = "pod"
 	filterOwn    = "own"
+	filterGuard  = "guard"
 
 	redirectAll      = "redirect"
 	redirectAnswered = "answered"
@@ -55,7 +56,7 @@ func steps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface, 
 	case config.Masquerade:
 		return masqueradeSteps(s, link, l, i, c)
 	case config.Macvtap:
-		return macvtapSteps(s, link, l)
+		return macvtapSteps(s, link, l, c)
 	default:
 		return bridgeSteps(s, link, l, i, c)
 	}

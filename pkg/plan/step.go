@@ -50,7 +50,9 @@ type AddFilter struct {
 	Link string  `json:"link"`
 	Name string  `json:"name"`           // tells podwire's filters from others'
 	Pass []Match `json:"pass,omitempty"` // what passes although Drop describes it
-	Drop []Match `json:"drop"`
+	Drop []Match `json:"drop,omitempty"`
+	// Guard, in place of Drop, says what a guest may send: all else is dropped.
+	Guard *Guard `json:"guard,omitempty"`
 	// Ahead says that a Redirect follows on the same hook: tc has both, in the order
 	// of their names' places, and a filter of nftables would come too late.
 	Ahead bool `json:"ahead,omitempty"`
@@ -240,6 +242,11 @@ func (s AddFilter) String() string {
 	}
 	for _, m := range s.Drop {
 		lines = append(lines, fmt.Sprintf("filter add dev %s %s drop %s", s.Link, hook, m))
+	}
+	if s.Guard != nil {
+		for _, text := range s.Guard.texts() {
+			lines = append(lines, fmt.Sprintf("filter add dev %s %s drop %s", s.Link, hook, text))
+		}
 	}
 	return strings.Join(lines, "\n")
 }

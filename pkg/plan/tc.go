@@ -15,6 +15,7 @@ func tcSteps(s netstate.Snapshot, link netstate.Link, l lease.Lease, i Interface
 	if drop := kept(l); len(drop) > 0 {
 		steps = append(steps, AddFilter{Link: i.Tap, Name: filterTap, Drop: append(drop, hidden(l)...), Ahead: true})
 	}
+	steps = append(steps, guarded(AddFilter{Link: i.Tap, Ahead: true}, l, c)...)
 	steps = append(steps, Redirect{Link: i.Tap, Name: redirectAll, To: link.Name})
 	if drop := foreign(l); len(drop) > 0 {
 		steps = append(steps, onPod(s, link, AddFilter{Drop: drop, Ahead: true}))

@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/podwire/podwire/pkg/config"
@@ -66,15 +65,14 @@ type Record struct {
 // ErrDamaged says that a state file is there and cannot be used.
 var ErrDamaged = errors.New("the state file is damaged")
 
-// maxSize bounds what is read: the record of a pod with thousands of routes stays
-// far below.
-const maxSize = 16 << 20
-
 // fileMode lets the group of the directory read the state, which holds no secret:
 // where a pod's fsGroup gives a shared directory to the group of its VM's
 // container, that container finds its tap and MAC without any capability. In a
 // directory of root's own the group is root's.
 const fileMode = 0o640
+
+// maxName is IFNAMSIZ less its terminating zero.
+const maxName = 15
 
 // Dir is a state directory.
 type Dir string
@@ -92,30 +90,34 @@ func (d Dir) Socket(podInterface string) string {
 // Log is where a detached server writes its log.
 func (d Dir) Log() string { return filepath.Join(string(d), "serve.log") }
 
-// Create makes the directory, which only its owner may enter.
+// Create makes the directory, which only its owner may enter. The error is ErrForeign
+// where somebody else's is there.
 func (d Dir) Create() error {
-	if err := os.MkdirAll(string(d), 0o700); err != nil {
-		return fmt.Errorf("creating the state directory: %w", err)
+	if err := d.check(); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return nil
+	if err := os.MkdirAll(string(d), 0o700); err != nil {
+		return d.Advise(fmt.Errorf("creating the state directory: %w", err))
+	}
+	return d.check()
 }
 
 // Load reads the record of a pod interface. The error is fs.ErrNotExist where
-// there is none, and ErrDamaged where it cannot be used.
+// there is none, ErrDamaged where it cannot be used, and ErrForeign where the
+// directory cannot.
 func (d Dir) Load(podInterface string) (Record, error) {
+	if err := d.check(); err != nil {
+		return Record{}, fmt.Errorf("reading the state: %w", err)
+	}
 	return load(d.Path(podInterface), podInterface)
 }
 
 func load(path, podInterface string) (Record, error) {
-	info, err := os.Lstat(path)
-	if err != nil {
-		return Record{}, fmt.Errorf("reading the state: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxSize {
-		return Record{}, fmt.Errorf("%w: %s is no state file of podwire's", ErrDamaged, path)
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
+	text, err := read(path)
+	switch {
+	case errors.Is(err, ErrDamaged):
+		return Record{}, err
+	case err != nil:
 		return Record{}, fmt.Errorf("reading the state: %w", err)
 	}
 	r, err := decode(text)
@@ -126,74 +128,6 @@ func load(path, podInterface string) (Record, error) {
 		return Record{}, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
 	return r, nil
-}
-
-func decode(text []byte) (Record, error) {
-	var head struct{ Version int }
-	if err := json.Unmarshal(text, &head); err != nil {
-		return Record{}, err
-	}
-	if head.Version != Version {
-		return Record{}, fmt.Errorf("version %d, want %d", head.Version, Version)
-	}
-	var r Record
-	err := json.Unmarshal(text, &r)
-	return r, err
-}
-
-// validate refuses a record whose steps would touch other links than the pod
-// interface and podwire's own two: a file must not be a way to reach further.
-func (r Record) validate(podInterface string) error {
-	i := r.Interface
-	switch {
-	case i.PodInterface != podInterface:
-		return fmt.Errorf("it is that of the interface %q", i.PodInterface)
-	case !slices.Contains([]Phase{Recorded, Applied, Undoing}, r.Phase):
-		return fmt.Errorf("unknown phase %q", r.Phase)
-	case i.Tap != ownTap(i) || i.Bridge != "" && i.Bridge != plan.BridgeName(podInterface):
-		return fmt.Errorf("it names links that are not podwire's")
-	}
-	for n, step := range r.Steps {
-		if err := ownStep(step, i, r.Snapshot); err != nil {
-			return fmt.Errorf("step %d (%s): %w", n, step.Kind(), err)
-		}
-	}
-	return nil
-}
-
-// ownTap is what the hypervisor opens: a macvtap is that itself.
-func ownTap(i plan.Interface) string {
-	if i.Binding == config.Macvtap {
-		return i.PodInterface
-	}
-	return plan.TapName(i.PodInterface)
-}
-
-func ownStep(step plan.Step, i plan.Interface, before netstate.Snapshot) error {
-	own := []string{i.Tap, i.PodInterface}
-	if i.Bridge != "" {
-		own = append(own, i.Bridge)
-	}
-	ok := slices.Contains(own, step.On())
-	switch s := step.(type) {
-	case plan.CreateTap, plan.CreateBridge, plan.AddAddresses:
-		ok = ok && step.On() != i.PodInterface
-	case plan.AttachPort:
-		ok = ok && s.Bridge == i.Bridge
-	case plan.Redirect:
-		ok = ok && slices.Contains(own, s.To)
-	case plan.SetOption:
-		// By another link of the pod answers for the guest may come. The name is part of
-		// a path.
-		_, ofPod := before.LinkByName(s.Link)
-		ok = plan.KnownOption(s) && (ok || s.Link == plan.AllLinks || ofPod) && filepath.IsLocal(s.Link) && filepath.Base(s.Link) == s.Link
-	case plan.Translate:
-		ok = ok && s.Table == plan.TableName(i.PodInterface)
-	}
-	if !ok {
-		return errors.New("it is about a link of somebody else's")
-	}
-	return nil
 }
 
 // Save writes a record whole: to a temporary file, synced, renamed over the old
@@ -213,7 +147,7 @@ func (d Dir) Save(r Record) error {
 	}
 	if err != nil {
 		_ = removeIfThere(temporary) // the first error says more
-		return fmt.Errorf("writing the state: %w", err)
+		return d.Advise(fmt.Errorf("writing the state: %w", err))
 	}
 	return d.sync()
 }
@@ -247,7 +181,7 @@ func removeIfThere(path string) error {
 func (d Dir) Remove(podInterface string) error {
 	path := d.Path(podInterface)
 	if err := errors.Join(removeIfThere(path), removeIfThere(path+".tmp")); err != nil {
-		return fmt.Errorf("removing the state: %w", err)
+		return d.Advise(fmt.Errorf("removing the state: %w", err))
 	}
 	return d.sync()
 }
@@ -266,7 +200,7 @@ func (d Dir) SetAside(podInterface string) (string, error) {
 		aside = fmt.Sprintf("%s%s%d", d.Path(podInterface), staleSuffix, n)
 	}
 	if err := os.Rename(d.Path(podInterface), aside); err != nil {
-		return "", fmt.Errorf("setting a stale state aside: %w", err)
+		return "", d.Advise(fmt.Errorf("setting a stale state aside: %w", err))
 	}
 	return aside, d.sync()
 }
@@ -302,9 +236,21 @@ func (d Dir) Asides(podInterface string) ([]Aside, error) {
 }
 
 // List returns the pod interfaces that have a record, sorted; none where the
-// directory does not exist.
-func (d Dir) List() ([]string, error) {
-	entries, err := os.ReadDir(string(d))
+// directory does not exist. A file that no interface can be the name of is none of
+// podwire's.
+func (d Dir) List() ([]string, error) { return d.names(".json") }
+
+// Torn returns the pod interfaces of which a crash left a record half written, beside a
+// whole one or alone. Remove removes it.
+func (d Dir) Torn() ([]string, error) { return d.names(".json.tmp") }
+
+// names are the interfaces that there is a file of.
+func (d Dir) names(suffix string) ([]string, error) {
+	err := d.check()
+	var entries []os.DirEntry
+	if err == nil {
+		entries, err = os.ReadDir(string(d))
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -313,7 +259,7 @@ func (d Dir) List() ([]string, error) {
 	}
 	var names []string
 	for _, e := range entries {
-		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok {
+		if name, ok := strings.CutSuffix(e.Name(), suffix); ok && name != "" && len(name) <= maxName {
 			names = append(names, name)
 		}
 	}

@@ -56,7 +56,7 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 }
 
 // bound is the record of a pod interface of each binding.
-func bound(t *testing.T, b config.Binding) Record {
+func bound(t testing.TB, b config.Binding) Record {
 	t.Helper()
 	s, c := shapes.Dual(), config.Default()
 	c.Binding = b
@@ -299,5 +299,24 @@ func TestADirectoryThatCannotBeWrittenIsAnError(t *testing.T) {
 	d := Dir(filepath.Join(t.TempDir(), "gone"))
 	if err := d.Save(example(t)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("err = %v, want fs.ErrNotExist", err)
+	}
+}
+
+func TestTorn(t *testing.T) {
+	d, r := Dir(t.TempDir()), example(t)
+	if err := d.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(d.Path("net1")+".tmp", []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if torn, err := d.Torn(); err != nil || !slices.Equal(torn, []string{"net1"}) {
+		t.Errorf("torn = %v, %v", torn, err)
+	}
+	if err := d.Remove("net1"); err != nil {
+		t.Fatal(err)
+	}
+	if torn, err := d.Torn(); err != nil || len(torn) != 0 {
+		t.Errorf("torn = %v, %v", torn, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,6 +25,12 @@ type Config struct {
 // maxLine bounds what a warning quotes of a line.
 const maxLine = 80
 
+// Bounds of what is handed out and told of, far above what any resolver heeds.
+const (
+	maxNames    = 256
+	maxWarnings = 32
+)
+
 // Parse reads the text of a resolv.conf. The warnings are for people: each names
 // the line and what is wrong with it.
 func Parse(text []byte) (Config, []string) {
@@ -35,6 +42,9 @@ func Parse(text []byte) (Config, []string) {
 		p.warnings = append(p.warnings, fmt.Sprintf(
 			"%d search or domain lines: all are handed out, though the pod's own resolver may heed only the last", p.searchLines))
 	}
+	if p.silent > 0 {
+		p.warnings = append(p.warnings, fmt.Sprintf("%d more such", p.silent))
+	}
 	return p.config, p.warnings
 }
 
@@ -42,9 +52,14 @@ type parser struct {
 	config      Config
 	warnings    []string
 	searchLines int
+	silent      int // warnings beyond those
 }
 
 func (p *parser) warn(line int, format string, args ...any) {
+	if len(p.warnings) >= maxWarnings {
+		p.silent++
+		return
+	}
 	p.warnings = append(p.warnings, fmt.Sprintf("line %d: ", line)+fmt.Sprintf(format, args...))
 }
 
@@ -94,7 +109,7 @@ func (p *parser) nameserver(n int, args []string) {
 	case addr.IsUnspecified() || addr.IsMulticast():
 		p.warn(n, "nameserver %q is no host's address, left out", short(args[0]))
 	default:
-		p.config.Nameservers = appendOnce(p.config.Nameservers, addr)
+		p.config.Nameservers = appendOnce(p, n, p.config.Nameservers, addr)
 	}
 }
 
@@ -106,7 +121,7 @@ func (p *parser) search(n int, name string) {
 		}
 		return
 	}
-	p.config.Search = appendOnce(p.config.Search, domain)
+	p.config.Search = appendOnce(p, n, p.config.Search, domain)
 }
 
 // parseAddr reads an address, and an IPv4 one also with leading zeros, which
@@ -177,11 +192,14 @@ func short(s string) string {
 	return s
 }
 
-func appendOnce[T comparable](list []T, v T) []T {
-	for _, have := range list {
-		if have == v {
-			return list
-		}
+func appendOnce[T comparable](p *parser, line int, list []T, v T) []T {
+	switch {
+	case slices.Contains(list, v):
+		return list
+	case len(list) == maxNames:
+		p.warn(line, "%v is one more than the %d that are handed out, left out", v, maxNames)
+		return list
+	default:
+		return append(list, v)
 	}
-	return append(list, v)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/podwire/podwire/internal/survive"
 )
 
 // A server is spoken to over a Unix socket in the state directory, one JSON
@@ -41,12 +44,21 @@ type response struct {
 // controlTime bounds one connection, so that a client that stalls costs nothing.
 const controlTime = 5 * time.Second
 
+// What those who ask may cost at a time.
+const (
+	mostAsking     = 16
+	longestRequest = 4 << 10
+	longestAnswer  = 1 << 20
+)
+
 // Control answers on a socket until ctx ends.
 type Control struct {
 	listener net.Listener
 	path     string
 	log      *slog.Logger
 	handle   func(Op) (*Status, error)
+
+	own, others chan struct{} // full when as many ask as may: of those who may ask for all, and of the rest
 }
 
 // Listen opens the socket. A socket that nobody listens on any more is a crash's
@@ -62,14 +74,14 @@ func Listen(path string, log *slog.Logger, handle func(Op) (*Status, error)) (*C
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("removing a stale control socket: %w", err)
 	}
-	l, err := net.Listen("unix", path)
+	l, err := bindSocket(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the control socket: %w", err)
+		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the control socket: %w", err), l.Close())
-	}
-	return &Control{listener: l, path: path, log: log, handle: handle}, nil
+	return &Control{
+		listener: l, path: path, log: log, handle: handle,
+		own: make(chan struct{}, mostAsking), others: make(chan struct{}, mostAsking),
+	}, nil
 }
 
 // Close closes the socket of a Control that does not serve.
@@ -77,32 +89,63 @@ func (c *Control) Close() { _ = c.listener.Close() }
 
 // Serve answers until ctx ends, and removes the socket.
 func (c *Control) Serve(ctx context.Context) {
-	stop := context.AfterFunc(ctx, func() { _ = c.listener.Close() })
+	stop := survive.AfterFunc(ctx, c.panicked, c.Close)
 	defer stop()
+	defer c.Close() // also removes the socket
 	var pending sync.WaitGroup
 	defer pending.Wait()
-	for {
-		conn, err := c.listener.Accept()
-		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
-				c.log.Warn("the control socket failed", "err", err)
-			}
-			_ = c.listener.Close() // also removes the socket
-			return
+	survive.Again(ctx, c.panicked, func() {
+		for c.accept(ctx, &pending) {
 		}
-		pending.Go(func() { c.answer(conn) })
+	})
+}
+
+// accept takes one connection, and closes it where its kind has as many as it may. It
+// reports whether there may be another.
+func (c *Control) accept(ctx context.Context, pending *sync.WaitGroup) bool {
+	conn, err := c.listener.Accept()
+	if err != nil {
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			return false
+		}
+		// What is missing most likely is a file descriptor.
+		c.log.Warn("the control socket failed, trying again", "err", err)
+		return survive.Wait(ctx, time.Second)
 	}
+	slots := c.others
+	if mayAsk(conn, OpStop) == nil {
+		slots = c.own
+	}
+	select {
+	case slots <- struct{}{}:
+	default:
+		_ = conn.Close()
+		return true
+	}
+	survive.Go(pending, c.panicked, func() {
+		defer func() { <-slots }()
+		c.answer(conn)
+	})
+	return true
+}
+
+func (c *Control) panicked(p any, stack []byte) {
+	c.log.Error("the control socket panicked and goes on", "err", fmt.Sprint(p), "stack", string(stack))
 }
 
 func (c *Control) answer(conn net.Conn) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(controlTime))
 	var req request
-	if err := json.NewDecoder(conn).Decode(&req); err != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, longestRequest)).Decode(&req); err != nil {
 		return
 	}
 	var resp response
-	st, err := c.handle(req.Op)
+	var st *Status
+	err := mayAsk(conn, req.Op)
+	if err == nil {
+		st, err = c.handle(req.Op)
+	}
 	if err != nil {
 		resp.Error = err.Error()
 	}
@@ -136,7 +179,7 @@ func Ask(ctx context.Context, path string, op Op) (Status, error) {
 		return Status{}, fmt.Errorf("asking the server: %w", err)
 	}
 	var resp response
-	if err := json.NewDecoder(conn).Decode(&resp); err != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, longestAnswer)).Decode(&resp); err != nil {
 		return Status{}, fmt.Errorf("asking the server: %w", err)
 	}
 	if resp.Error != "" {

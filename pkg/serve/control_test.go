@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -11,8 +12,8 @@ import (
 	"testing"
 )
 
-// listen serves a control socket until the test ends.
-func listen(t *testing.T, handle func(Op) (*Status, error)) string {
+// control serves a control socket until the test ends.
+func control(t *testing.T, handle func(Op) (*Status, error)) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "eth0.sock")
 	c, err := Listen(path, slog.New(slog.DiscardHandler), handle)
@@ -33,7 +34,7 @@ func listen(t *testing.T, handle func(Op) (*Status, error)) string {
 }
 
 func TestAskGetsTheStatus(t *testing.T) {
-	path := listen(t, func(op Op) (*Status, error) {
+	path := control(t, func(op Op) (*Status, error) {
 		if op != OpStatus {
 			return nil, errors.New("no such request")
 		}
@@ -79,14 +80,14 @@ func TestAStaleSocketIsReplacedAndALiveOneIsNot(t *testing.T) {
 	}
 	c.Close()
 
-	live := listen(t, func(Op) (*Status, error) { return &Status{}, nil })
+	live := control(t, func(Op) (*Status, error) { return &Status{}, nil })
 	if _, err := Listen(live, slog.New(slog.DiscardHandler), nil); err == nil || !strings.Contains(err.Error(), "already served by process") {
 		t.Errorf("err = %v, want one that names the server", err)
 	}
 }
 
 func TestNonsenseOnTheSocketIsDropped(t *testing.T) {
-	path := listen(t, func(Op) (*Status, error) { return &Status{}, nil })
+	path := control(t, func(Op) (*Status, error) { return &Status{}, nil })
 	conn, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +99,72 @@ func TestNonsenseOnTheSocketIsDropped(t *testing.T) {
 		t.Error("nonsense got an answer")
 	}
 	conn.Close()
+	if _, err := Ask(t.Context(), path, OpStatus); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
+
+// TestMoreThanMayAskAtATimeAreTurnedAway, and those who say nothing keep nobody out
+// for longer than a request may take.
+func TestMoreThanMayAskAtATimeAreTurnedAway(t *testing.T) {
+	path := control(t, func(Op) (*Status, error) { return &Status{}, nil })
+	var silent []net.Conn
+	for range mostAsking {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		silent = append(silent, conn)
+	}
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("one more is heard")
+	}
+	conn.Close()
+	for _, conn := range silent {
+		conn.Close()
+	}
+	for _, err := Ask(t.Context(), path, OpStatus); err != nil; _, err = Ask(t.Context(), path, OpStatus) {
+		if t.Context().Err() != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestARequestWithoutEndIsDropped(t *testing.T) {
+	path := control(t, func(Op) (*Status, error) { return &Status{}, nil })
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte(`{"op":"`)); err != nil {
+		t.Fatal(err)
+	}
+	for written := 0; written < 10*longestRequest; written += 1024 {
+		if _, err := conn.Write(bytes.Repeat([]byte("x"), 1024)); err != nil {
+			return
+		}
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("it got an answer")
+	}
+}
+
+// TestAPanicOverARequestEndsThatOneAlone holds of what the server does for it, too.
+func TestAPanicOverARequestEndsThatOneAlone(t *testing.T) {
+	path := control(t, func(op Op) (*Status, error) {
+		if op == OpReload {
+			panic("boom")
+		}
+		return &Status{}, nil
+	})
+	if _, err := Ask(t.Context(), path, OpReload); err == nil {
+		t.Error("there was an answer")
+	}
 	if _, err := Ask(t.Context(), path, OpStatus); err != nil {
 		t.Errorf("after it: %v", err)
 	}

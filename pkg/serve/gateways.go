@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -45,29 +44,29 @@ func withHeard(l, old lease.Lease) lease.Lease {
 	return l
 }
 
+// openPort opens the pod interface where a gateway is to be asked. Without it the
+// guest is served all the same.
+func (s *Server) openPort(ctx context.Context) {
+	if s.opts.OpenPort == nil || !hasStandIns(*s.lease.Load()) {
+		return
+	}
+	conn, err := s.opts.OpenPort(ctx, *s.lease.Load())
+	if err != nil {
+		s.opts.Log.Warn("the pod interface cannot be listened to: a gateway whose MAC changes is not noticed", "err", err)
+		return
+	}
+	s.gateways.port.use(conn)
+}
+
 // watchGateways hears on the pod interface what gateways say, until ctx ends.
 func (s *Server) watchGateways(ctx context.Context) {
-	open := func() (io.ReadWriteCloser, error) { return s.opts.OpenPort(ctx, *s.lease.Load()) }
-	conn, err := open()
-	if err != nil {
-		s.opts.Log.Warn("the pod interface cannot be listened to: a gateway whose MAC changes is noticed late", "err", err)
-		conn = openAgain(ctx, open)
-	}
-	for conn != nil {
-		s.gateways.port.use(conn)
-		// What the lease says of their MACs may be old, or nothing.
-		for _, n := range s.lease.Load().Neighbors {
-			if n.StandsFor.IsValid() {
-				s.solicit(*s.lease.Load(), n)
-			}
+	// What the lease says of their MACs may be old, or nothing.
+	for _, n := range s.lease.Load().Neighbors {
+		if n.StandsFor.IsValid() {
+			s.solicit(*s.lease.Load(), n)
 		}
-		err := readFrames(ctx, conn, func(advertisement []byte) error {
-			s.hearGateway(advertisement)
-			return nil
-		})
-		s.opts.Log.Debug("the pod interface is not listened to any more", "err", err)
-		conn = openAgain(ctx, open)
 	}
+	s.hear(ctx, "the pod's", &s.gateways.port, newPace(gatewayPace, s.paused), s.hearGateway)
 }
 
 // hearGateway takes what a gateway says of itself.

@@ -3,7 +3,6 @@ package serve
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"testing"
@@ -54,8 +53,8 @@ func serve6(t *testing.T, port *tap) (*Server, *tap) {
 	tp := newTap()
 	s := New(Options{
 		Tap: "tap-eth0", Lease: lease6(), Log: slog.New(slog.DiscardHandler),
-		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) { return tp, nil },
-		OpenPort: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) {
+		Open: func(context.Context, lease.Lease) (Conn, error) { return tp, nil },
+		OpenPort: func(context.Context, lease.Lease) (Conn, error) {
 			if port == nil {
 				return nil, errors.New("no port")
 			}

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/podwire/podwire/pkg/dhcp4"
 	"github.com/podwire/podwire/pkg/dnsforward"
@@ -126,6 +125,3 @@ func verb(kind string) string {
 	}
 	return "bound"
 }
-
-// logEvery bounds how often the guest can make the server log one kind of line.
-const logEvery = time.Second

@@ -10,36 +10,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/podwire/podwire/internal/survive"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/ra"
-)
-
-// maxFrame is more than any frame that is answered, and than the socket's filter
-// lets through of the largest link.
-const maxFrame = 65536 + 64
-
-// How long to wait before the tap is opened again after it failed.
-const (
-	retryFirst = 10 * time.Millisecond
-	retryMost  = time.Second
 )
 
 // Options are the parts of a server.
 type Options struct {
 	Tap   string // its name, for the log
 	Lease lease.Lease
-	// Open opens the tap: a Read returns one whole Ethernet frame of the guest, a
-	// Write sends one to it, Close ends a Read that waits.
-	Open func(ctx context.Context, l lease.Lease) (io.ReadWriteCloser, error)
-	// OpenPort opens the pod interface likewise, to ask its gateways for their MACs
-	// and to hear what they say. It is called where the lease has stand-ins for them.
-	OpenPort func(ctx context.Context, l lease.Lease) (io.ReadWriteCloser, error)
+	// Open opens the tap, on which the guest is.
+	Open func(ctx context.Context, l lease.Lease) (Conn, error)
+	// OpenPort opens the pod interface, to ask its gateways for their MACs and to hear
+	// what they say. It is called where the first lease has stand-ins for them.
+	OpenPort func(ctx context.Context, l lease.Lease) (Conn, error)
 	// DNS answers what the guest sends to Lease.Server.DNS; nil where podwire does
 	// not.
 	DNS DNS
@@ -61,12 +50,13 @@ type Server struct {
 	stats    stats
 	tap      line
 	gateways gateways
+	limits   limits    // of the reader alone
 	spoke    time.Time // when the guest was last seen to come up; of the reader alone
 }
 
 // New returns a server that does not run yet.
 func New(o Options) *Server {
-	s := &Server{opts: o, stats: newStats(time.Now())}
+	s := &Server{opts: o, stats: newStats(time.Now()), limits: newLimits()}
 	s.lease.Store(&o.Lease)
 	return s
 }
@@ -81,48 +71,54 @@ func (s *Server) SetLease(l lease.Lease) {
 			break
 		}
 	}
+	s.hearAnew()
 	s.sendAdvertisements(l, ra.Withdraw(*old, l))
 	s.sendAdvertisements(l, ra.Advertise(l))
 }
 
-// Run answers until ctx ends, and then returns nil. It calls ready once, when the
-// tap is open for the first time: from then on no frame of the guest is lost. A
-// tap that fails later is opened again for as long as it takes; only the first
-// attempt may fail.
+// hearAnew has the sockets hear what the lease is answered with now, on the links as
+// they are now: one that was made anew is heard at once, and not when the reader looks again.
+// Where a link is gone, the reader does it when it is back.
+func (s *Server) hearAnew() {
+	for name, line := range map[string]*line{"tap": &s.tap, "pod interface": &s.gateways.port} {
+		if err := s.reattach(context.Background(), line); err != nil && !errors.Is(err, errNoLine) {
+			s.opts.Log.Warn("the new lease is not heard yet", "link", name, "err", err)
+		}
+	}
+}
+
+// Run answers until ctx ends, and then returns nil. It calls ready once, when all
+// that it needs is open: from then on no frame of the guest is lost, and no
+// privilege is needed any more. A tap that fails later is attached to again for as long as it
+// takes; only the first attempt may fail.
 func (s *Server) Run(ctx context.Context, ready func()) error {
-	conn, err := s.opts.Open(ctx, *s.lease.Load())
+	tap, err := s.opts.Open(ctx, *s.lease.Load())
 	if err != nil {
 		return err
 	}
-	s.tap.use(conn)
+	s.tap.use(tap)
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.openPort(ctx)
 	s.startBeside(ctx, &beside)
 	ready()
-	for {
-		err := s.serveConn(ctx, conn)
-		if ctx.Err() != nil {
-			return nil
-		}
-		s.opts.Log.Warn("the tap failed, opening it again", "tap", s.opts.Tap, "err", err)
-		if conn = s.reopen(ctx); conn == nil {
-			return nil
-		}
-		s.tap.use(conn)
-		s.opts.Log.Info("the tap is open again", "tap", s.opts.Tap)
-	}
+	s.hear(ctx, s.opts.Tap, &s.tap, newPace(guestPace, s.paused), s.heedGuest)
+	return nil
 }
 
 // startBeside starts what does not wait for the guest to ask.
 func (s *Server) startBeside(ctx context.Context, all *sync.WaitGroup) {
-	all.Go(func() { s.advertise(ctx) })
+	start := func(f func()) {
+		survive.Go(all, s.panicked(nil), func() { survive.Again(ctx, s.panicked(nil), f) })
+	}
+	start(func() { s.advertise(ctx) })
 	if s.opts.OpenPort != nil && hasStandIns(*s.lease.Load()) {
-		all.Go(func() { s.watchGateways(ctx) })
+		start(func() { s.watchGateways(ctx) })
 	}
 	if s.opts.DNS != nil {
-		all.Go(func() {
+		start(func() {
 			if err := s.opts.DNS.Run(ctx, s.sendAside); err != nil && ctx.Err() == nil {
 				s.stats.count("dns-failed")
 				s.opts.Log.Error("the guest's DNS is not relayed any more", "err", err)
@@ -139,73 +135,25 @@ func (s *Server) sendAside(frame []byte) error {
 	return nil
 }
 
-// reopen opens the tap with growing pauses; nil when ctx ends.
-func (s *Server) reopen(ctx context.Context) io.ReadWriteCloser {
-	return openAgain(ctx, func() (io.ReadWriteCloser, error) { return s.opts.Open(ctx, *s.lease.Load()) })
-}
-
-func openAgain(ctx context.Context, open func() (io.ReadWriteCloser, error)) io.ReadWriteCloser {
-	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(pause):
-		}
-		if conn, err := open(); err == nil {
-			return conn
-		}
-	}
-}
-
-// serveConn answers on one open tap until it fails or ctx ends.
-func (s *Server) serveConn(ctx context.Context, conn io.ReadWriteCloser) error {
-	return readFrames(ctx, conn, func(request []byte) error {
-		for _, reply := range s.answer(request) {
-			if err := s.tap.send(reply); err != nil {
-				if ctx.Err() != nil {
-					return err
-				}
-				// The tap may be down, or its queue full; the guest asks again.
-				s.stats.count("write-failed")
+// heedGuest answers a frame of the guest.
+func (s *Server) heedGuest(request []byte) {
+	for _, reply := range s.answer(request) {
+		if err := s.tap.send(reply); err != nil {
+			// The tap may be down, or its queue full; the guest asks again.
+			s.stats.count("write-failed")
+			if s.stats.mayLog("write-failed") {
 				s.opts.Log.Warn("an answer could not be sent", "tap", s.opts.Tap, "err", err)
 			}
 		}
-		return nil
-	})
-}
-
-// readFrames hands over each frame that comes in until there is an error or ctx
-// ends, and then has closed the connection. heed must not keep the frame.
-func readFrames(ctx context.Context, conn io.ReadCloser, heed func(frame []byte) error) error {
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	defer func() {
-		if stop() {
-			_ = conn.Close()
-		}
-	}()
-	buf := make([]byte, maxFrame)
-	for {
-		n, err := conn.Read(buf)
-		if err != nil {
-			return fmt.Errorf("reading frames: %w", err)
-		}
-		if err := heed(buf[:n]); err != nil {
-			return err
-		}
 	}
 }
 
-// answer asks the responders. None of them may end the server: one that panics
-// is logged with the frame that made it, and the guest is as if unanswered.
-func (s *Server) answer(request []byte) (replies [][]byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.stats.count("panic")
-			s.opts.Log.Error("a responder panicked", "err", p, "frame", fmt.Sprintf("%x", request[:min(len(request), 2048)]))
-			replies = nil
-		}
-	}()
+// answer asks the responders.
+func (s *Server) answer(request []byte) [][]byte {
 	l := *s.lease.Load()
+	if !s.allows(l, request) {
+		return nil
+	}
 	for _, respond := range responders {
 		if replies, done := respond(s, l, request); done {
 			return replies
@@ -215,26 +163,17 @@ func (s *Server) answer(request []byte) (replies [][]byte) {
 	return nil
 }
 
-// line is one end of a cable that may be replaced. Several may send on it.
-type line struct {
-	mu   sync.Mutex
-	conn io.Writer
-}
+// loggedFrame is how much of a frame that caused a panic is logged.
+const loggedFrame = 2048
 
-func (l *line) use(conn io.Writer) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.conn = conn
-}
-
-var errNoLine = errors.New("not open")
-
-func (l *line) send(frame []byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.conn == nil {
-		return errNoLine
+// panicked counts and logs a panic, with the frame that caused it where there is one.
+func (s *Server) panicked(frame []byte) survive.Report {
+	return func(p any, stack []byte) {
+		s.stats.count("panic")
+		if !s.stats.mayLog("panic") {
+			return
+		}
+		s.opts.Log.Error("a part of the server panicked and goes on", "err", fmt.Sprint(p),
+			"frame", fmt.Sprintf("%x", frame[:min(len(frame), loggedFrame)]), "stack", string(stack))
 	}
-	_, err := l.conn.Write(frame)
-	return err
 }

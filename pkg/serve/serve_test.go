@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,10 +43,31 @@ type tap struct {
 	fail   chan error
 	closed chan struct{}
 	once   sync.Once
+
+	mu       sync.Mutex
+	attached []lease.Lease // what it was attached again with
+	refuse   int           // so many attempts to do it fail
 }
 
 func newTap() *tap {
-	return &tap{in: make(chan []byte), out: make(chan []byte, 16), fail: make(chan error, 1), closed: make(chan struct{})}
+	return &tap{in: make(chan []byte), out: make(chan []byte, 16), fail: make(chan error), closed: make(chan struct{})}
+}
+
+func (t *tap) Reattach(_ context.Context, l lease.Lease) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.attached = append(t.attached, l)
+	if t.refuse > 0 {
+		t.refuse--
+		return errors.New("no such link")
+	}
+	return nil
+}
+
+func (t *tap) attachments() []lease.Lease {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.attached)
 }
 
 func (t *tap) Read(b []byte) (int, error) {
@@ -87,20 +109,12 @@ func udp(mac netstate.MAC, payload []byte) []byte {
 	})
 }
 
-// run runs a server on taps that are opened one after another, and returns the
-// first one and what ends the server.
-func run(t *testing.T, log *slog.Logger, taps ...*tap) (*Server, func()) {
+// run runs a server on a tap, and returns it and what ends it.
+func run(t *testing.T, log *slog.Logger, tp *tap) (*Server, func()) {
 	t.Helper()
-	next := 0
 	s := New(Options{
 		Tap: "tap-eth0", Lease: exampleLease(), Log: log,
-		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) {
-			if next == len(taps) {
-				return nil, errors.New("no more taps")
-			}
-			next++
-			return taps[next-1], nil
-		},
+		Open: func(context.Context, lease.Lease) (Conn, error) { return tp, nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, done := make(chan struct{}), make(chan error, 1)
@@ -182,14 +196,33 @@ func TestANewLeaseHoldsFromTheNextMessageOn(t *testing.T) {
 	}
 }
 
-func TestATapThatFailsIsOpenedAgain(t *testing.T) {
-	first, second := newTap(), newTap()
-	_, stop := run(t, slog.New(slog.DiscardHandler), first, second)
+// TestATapThatFailsIsAttachedToAgain: it is not opened again, which would take a
+// privilege that the server has not got any more.
+func TestATapThatFailsIsAttachedToAgain(t *testing.T) {
+	tp := newTap()
+	tp.refuse = 2
+	s, stop := run(t, slog.New(slog.DiscardHandler), tp)
 	defer stop()
-	first.fail <- errors.New("network is down")
-	second.in <- discover(t, guest)
-	if _, msg := reply(t, second); msg.MessageType() != dhcpv4.MessageTypeOffer {
+	tp.fail <- errors.New("network is down")
+	tp.in <- discover(t, guest)
+	if _, msg := reply(t, tp); msg.MessageType() != dhcpv4.MessageTypeOffer {
 		t.Errorf("reply = %v", msg.Summary())
+	}
+	if n := len(tp.attachments()); n != 3 || s.Status().Counts["link-failed"] != 1 {
+		t.Errorf("attached %d times, counts %v", n, s.Status().Counts)
+	}
+}
+
+// TestANewLeaseIsHeard: what the socket's filter lets through depends on the lease.
+func TestANewLeaseIsHeard(t *testing.T) {
+	tp := newTap()
+	s, stop := run(t, slog.New(slog.DiscardHandler), tp)
+	defer stop()
+	l := exampleLease()
+	l.Server.DNS = []netip.Addr{l.Server.ID}
+	s.SetLease(l)
+	if all := tp.attachments(); len(all) != 1 || !slices.Equal(all[0].Server.DNS, l.Server.DNS) {
+		t.Errorf("attached with %+v", all)
 	}
 }
 
@@ -218,24 +251,9 @@ func TestAPanicEndsOneAnswerAndNotTheServer(t *testing.T) {
 func TestTheFirstOpenMayFail(t *testing.T) {
 	s := New(Options{
 		Lease: exampleLease(), Log: slog.New(slog.DiscardHandler),
-		Open: func(context.Context, lease.Lease) (io.ReadWriteCloser, error) { return nil, errors.New("no tap") },
+		Open: func(context.Context, lease.Lease) (Conn, error) { return nil, errors.New("no tap") },
 	})
 	if err := s.Run(t.Context(), func() { t.Error("ready") }); err == nil || err.Error() != "no tap" {
 		t.Errorf("err = %v", err)
-	}
-}
-
-func BenchmarkAnswer(b *testing.B) {
-	msg, err := dhcpv4.NewDiscovery(guest.HardwareAddr())
-	if err != nil {
-		b.Fatal(err)
-	}
-	request := udp(guest, msg.ToBytes())
-	s := New(Options{Lease: exampleLease(), Log: slog.New(slog.DiscardHandler)})
-	b.ReportAllocs()
-	for b.Loop() {
-		if s.answer(request) == nil {
-			b.Fatal("no answer")
-		}
 	}
 }

@@ -18,6 +18,19 @@ type Status struct {
 	Since  time.Time         `json:"since"`
 	Guest  *Guest            `json:"guest,omitempty"` // nil while the guest has said nothing
 	Counts map[string]uint64 `json:"counts,omitempty"`
+	// Confinement is what the server's process has given up; nil where it has given up
+	// nothing.
+	Confinement *Confinement `json:"confinement,omitempty"`
+}
+
+// Confinement is what a server's process cannot do any more, whatever a guest makes it
+// try.
+type Confinement struct {
+	Capabilities    string   `json:"capabilities"`      // those that it has left: none, or a number in base 16 as in /proc/PID/status
+	NoNewPrivileges bool     `json:"noNewPrivileges"`   // no program that it starts has more
+	Seccomp         int      `json:"seccomp"`           // the system calls that it may make; 0 for all
+	Landlock        int      `json:"landlock"`          // the ABI of the rules for files, ports and signals; 0 for no rules
+	Lacking         []string `json:"lacking,omitempty"` // what could not be done, and why
 }
 
 // Guest is what the server last heard of the guest and told it.
@@ -37,11 +50,11 @@ type stats struct {
 	since  time.Time
 	guest  *Guest
 	counts map[string]uint64
-	logged map[string]time.Time
+	logged map[string]*bucket
 }
 
 func newStats(now time.Time) stats {
-	return stats{mu: new(sync.Mutex), since: now, counts: map[string]uint64{}, logged: map[string]time.Time{}}
+	return stats{mu: new(sync.Mutex), since: now, counts: map[string]uint64{}, logged: map[string]*bucket{}}
 }
 
 func (s *stats) count(what string) {
@@ -107,16 +120,25 @@ func (s *stats) heard(message, answer, hostname, vendor string) {
 	s.guest = &g
 }
 
-// mayLog reports whether a line of this kind is due again.
-func (s *stats) mayLog(kind string) bool {
+// logRate bounds how often somebody else can make the server log one kind of line:
+// the log of a server that runs for years is no place for a guest to fill.
+var logRate = rate{second: 1.0 / 60, burst: 10}
+
+// mayLog reports whether a line of this kind may be logged.
+func (s *stats) mayLog(kind string) bool { return s.may(kind, logRate) }
+
+// mayWarn is mayLog for what is worth a line a minute from the first on.
+func (s *stats) mayWarn(kind string) bool { return s.may(kind, rate{logRate.second, 1}) }
+
+func (s *stats) may(kind string, r rate) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
-	if last, ok := s.logged[kind]; ok && now.Sub(last) < logEvery {
-		return false
+	b := s.logged[kind]
+	if b == nil {
+		b = &bucket{rate: r}
+		s.logged[kind] = b
 	}
-	s.logged[kind] = now
-	return true
+	return b.take(time.Now())
 }
 
 // Status returns how the server does, at this moment.
