@@ -2,12 +2,15 @@ package cniplugin
 
 import (
 	"bytes"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/podwire/podwire/tests/fault"
 	"github.com/podwire/podwire/tests/pod"
 )
 
@@ -89,13 +92,22 @@ func TestCallsOfOneContainerAtATime(t *testing.T) {
 	before := c.settled(t)
 	add := c.command(t, "ADD", c.asksFor(t, bare, asking()))
 	for range 3 {
-		added := make(chan error, 1)
-		slow := exec.Command("strace", "-f", "-o", "/dev/null", "-e", "trace=openat", "-e", "inject=openat:delay_enter=20000", add.program)
+		added, next := make(chan error, 1), make(chan struct{})
+		slow := exec.CommandContext(w.ctx, add.program)
 		slow.Env, slow.Stdin = add.environ, bytes.NewReader(add.stdin)
-		if err := w.node.Start(slow); err != nil {
-			t.Fatal(err)
-		}
-		go func() { added <- slow.Wait() }()
+		go func() {
+			r, err := fault.Run(w.node.Space, fault.Changing, slow, func(fault.Call) fault.Verdict {
+				select {
+				case <-next: // another GC has ended
+				case <-time.After(20 * time.Millisecond): // it waits for this ADD
+				}
+				return fault.Verdict{}
+			})
+			if err == nil && r.Code != 0 {
+				err = fmt.Errorf("%+v", r)
+			}
+			added <- err
+		}()
 		for running := true; running; {
 			select {
 			case err := <-added:
@@ -106,6 +118,10 @@ func TestCallsOfOneContainerAtATime(t *testing.T) {
 			default:
 				if err := c.call(t, "GC", nil); err != nil {
 					t.Fatal(err)
+				}
+				select {
+				case next <- struct{}{}:
+				default:
 				}
 			}
 		}

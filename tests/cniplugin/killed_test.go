@@ -7,117 +7,99 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/podwire/podwire/tests/fault"
 	"github.com/podwire/podwire/tests/pod"
+	testworld "github.com/podwire/podwire/tests/world"
 )
 
-const (
-	// mostCalls is more than podwire makes of any of these calls in one run.
-	mostCalls = 200
-	// mostTries is how often it is tried to kill podwire at one of them: strace
-	// counts for each thread by itself, and on which thread Go makes a call is a
-	// matter of luck.
-	mostTries = 5
-)
-
-// changes are the calls by which something is changed. What keeps the state is tried with
-// bridge.
-var changes = map[pod.Binding][]string{
-	pod.Bridge:     {"sendto", "ioctl", "openat", "write", "fsync", "renameat", "unlinkat"},
-	pod.TC:         {"sendto"},
-	pod.Masquerade: {"sendto", "write"}, // the latter for options
-}
+// mostPoints is more than podwire has in any of its commands.
+const mostPoints = 400
 
 // TestKilledAtEachChange kills ADD, and then DEL, at the first, second, third ... call
 // by which it changes something. The runtime then calls DEL, and the pod must be as
 // the plugins before made it, with nothing left on the node or in the pod's volume.
 func TestKilledAtEachChange(t *testing.T) {
-	for _, call := range changes[pod.Bridge] {
-		t.Run(call, func(t *testing.T) {
-			t.Parallel()
-			onEach(t, func(t *testing.T, b pod.Binding) {
-				if !slices.Contains(changes[b], call) {
-					return // it is for files that are the same for all bindings
-				}
-				first := "bridge"
-				if b.Behind() {
-					first = "dual" // IPv6 alone has it change an option of the whole namespace
-				}
-				w := newWorldFor(t, 5*time.Minute)
-				w.makeVolume(t)
-				c := w.sandbox(t, first, entry, cniVersion, askingFor(b))
-				bare := w.sandboxList(t, first, cniVersion)
-				if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
-					t.Fatal(err)
-				}
-				add := c.command(t, "ADD", c.asksFor(t, bare, askingFor(b)))
-				k := &killer{container: c, call: call, before: c.settled(t)}
-				k.each(t, "ADD", add, func() {})
-				k.each(t, "DEL", c.command(t, "DEL", nil), func() {
-					if err := c.exec(add); err != nil {
-						t.Fatal(err)
-					}
-				})
-			})
+	t.Parallel()
+	onEach(t, func(t *testing.T, b pod.Binding) {
+		first := "bridge"
+		if b.Behind() {
+			first = "dual" // IPv6 alone has it change an option of the whole namespace
+		}
+		w := newWorldFor(t, 5*time.Minute)
+		w.makeVolume(t)
+		c := w.sandbox(t, first, entry, cniVersion, askingFor(b))
+		bare := w.sandboxList(t, first, cniVersion)
+		if _, err := w.cni.AddNetworkList(w.ctx, bare, c.rt); err != nil {
+			t.Fatal(err)
+		}
+		add := c.command(t, "ADD", c.asksFor(t, bare, askingFor(b)))
+		k := &killer{container: c, before: c.settled(t)}
+		k.each(t, "ADD, "+string(b), add, func() {})
+		k.each(t, "DEL, "+string(b), c.command(t, "DEL", nil), func() {
+			if err := c.exec(add); err != nil {
+				t.Fatal(err)
+			}
 		})
-	}
+	})
 }
 
-// killer kills podwire at calls of one kind.
+// killer kills podwire at its calls.
 type killer struct {
 	*container
-	call   string
 	before []string // the pod's network
+}
+
+// every is at which of the points the plugin is killed in the short form. With bridge, the
+// most of all, and what is kept on the node is the same with each binding.
+func every(b string) int {
+	if strings.HasSuffix(b, string(pod.Bridge)) || testworld.Long() {
+		return 1
+	}
+	return 3
 }
 
 // each kills the plugin at each of its calls, prepared anew each time.
 func (k *killer) each(t *testing.T, command string, plugin pluginCall, prepare func()) {
 	t.Helper()
-	var missed []int
-	for n := 1; n < mostCalls; n++ {
-		made, killed := 0, false
-		for try := 0; try < mostTries && (try == 0 || made != n); try++ {
-			prepare()
-			made, killed = k.kill(t, plugin, n)
-			k.wantUndone(t, fmt.Sprintf("%s killed at %s number %d", command, k.call, made))
-			if !killed && made < n {
-				t.Logf("%s killed at each %s, of which there are %d, but for %v", command, k.call, made, missed)
-				return
-			}
+	for n, tried := 1, 0; n < mostPoints; n, tried = n+every(command), tried+1 {
+		prepare()
+		at := k.kill(t, plugin, n)
+		if at == nil {
+			k.wantUndone(t, command+", which nobody killed")
+			testworld.Figure(t, "killed", command+", then DEL", tried)
+			return
 		}
-		if made != n {
-			missed = append(missed, n)
-		}
+		k.wantUndone(t, fmt.Sprintf("%s killed at the changing call %d: %v", command, n, at))
 	}
-	t.Fatalf("%s was still killed at %s number %d", command, k.call, mostCalls)
+	t.Fatalf("%s was still killed at call %d", command, mostPoints)
 }
 
-// kill runs podwire until one of its threads makes its n-th call of the kind. It
-// returns how many all of them made, and whether it was killed.
-func (k *killer) kill(t *testing.T, plugin pluginCall, n int) (made int, killed bool) {
+// kill runs podwire up to the n-th call that changes anything, of which there may be none.
+func (k *killer) kill(t *testing.T, plugin pluginCall, n int) *fault.Call {
 	t.Helper()
-	const trace = "/run/trace"
-	cmd := exec.Command(plugin.program)
+	var reached atomic.Pointer[fault.Call]
+	cmd := exec.CommandContext(k.w.ctx, plugin.program)
 	cmd.Env, cmd.Stdin = plugin.environ, bytes.NewReader(plugin.stdin)
-	killed, err := k.w.node.KillAt(k.w.ctx, k.call, n, trace, cmd)
+	r, err := fault.Run(k.w.node.Space, fault.Changing, cmd, fault.At(n, fault.Verdict{Kill: true}, &reached))
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := k.w.node.ReadFile(trace)
-	if err != nil {
-		t.Fatal(err)
+	if !r.Killed && r.Code != 0 {
+		t.Fatalf("nobody killed it: %+v", r)
 	}
-	return strings.Count(string(text), " "+k.call+"("), killed
+	return reached.Load()
 }
 
 // wantUndone calls DEL, as a runtime does after whatever became of the call before.
 func (k *killer) wantUndone(t *testing.T, after string) {
 	t.Helper()
-	if err := k.container.call(t, "DEL", nil); err != nil {
+	if err := k.call(t, "DEL", nil); err != nil {
 		t.Fatalf("%s, then DEL: %v", after, err)
 	}
 	if diff := cmp.Diff(k.before, k.settled(t)); diff != "" {

@@ -2,13 +2,10 @@ package pod
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -82,23 +79,4 @@ func unsettled(text string) string {
 		}
 	}
 	return ""
-}
-
-// KillAt runs a program until one of its threads makes its n-th call of a kind, and
-// reports whether there was one. The calls are written to trace, a path in the space.
-// The end of ctx does not end it: what strace left behind would run on.
-func (s *Space) KillAt(ctx context.Context, call string, n int, trace string, cmd *exec.Cmd) (bool, error) {
-	args := []string{"-f", "-o", trace, "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)}
-	strace := exec.CommandContext(context.WithoutCancel(ctx), "strace", append(args, cmd.Args...)...)
-	strace.Env, strace.Stdin = cmd.Env, cmd.Stdin
-	out, err := s.RunCmd(strace)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return false, nil
-	case errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL:
-		return true, nil // strace ends as its command did
-	default:
-		return false, fmt.Errorf("killed at %s number %d it ended otherwise: %w\n%s", call, n, err, out)
-	}
 }

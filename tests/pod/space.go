@@ -192,6 +192,12 @@ func (s *Space) Setenv(name, value string) { s.env = append(s.env, name+"="+valu
 // Start starts a command inside of the space. Signals and Wait are for the
 // command itself.
 func (s *Space) Start(cmd *exec.Cmd) error {
+	return s.StartAfter(cmd, func() error { return nil })
+}
+
+// StartAfter is Start where the thread that starts the command does something first, of
+// which the command inherits what a thread leaves to a child.
+func (s *Space) StartAfter(cmd *exec.Cmd, first func() error) error {
 	if len(s.env) > 0 {
 		cmd.Env = append(cmd.Environ(), s.env...)
 	}
@@ -205,7 +211,12 @@ func (s *Space) Start(cmd *exec.Cmd) error {
 			cmd.Dir = "/"
 		}
 	}
-	return s.Do(cmd.Start)
+	return s.Do(func() error {
+		if err := first(); err != nil {
+			return err
+		}
+		return cmd.Start()
+	})
 }
 
 func hidden(dir string) bool {

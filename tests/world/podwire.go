@@ -120,7 +120,7 @@ func (w *World) Serve(t *testing.T) {
 	log := Daemon(t, w.VM.Space, program, "serve", "--ready-file", ready)
 	w.Eventually(t, "serves", func() string {
 		if _, err := w.VM.ReadFile(ready); err != nil {
-			return log()
+			return "it is not ready: " + log()
 		}
 		return ""
 	})
