@@ -55,7 +55,7 @@ packages() {
 	test)
 		packages guest
 		echo iproute2 nftables util-linux dnsmasq-base containernetworking-plugins systemd strace
-		echo libvirt-daemon libvirt-daemon-driver-qemu
+		echo libvirt-daemon libvirt-daemon-driver-qemu libvirt-clients
 		case $(dpkg --print-architecture) in
 		arm64) echo qemu-system-arm ;;
 		*) echo qemu-system-x86 ipxe-qemu ;;
@@ -82,7 +82,7 @@ by_hand() {
 	guest) echo "a static busybox and udhcpc6, dhclient, dhcpcd, NetworkManager, dbus-daemon, a kernel and its modules," \
 		"unpacked below $unpacked" ;;
 	test) echo "ip, nft, dnsmasq, systemd-networkd, strace, the CNI plugins bridge, ptp and host-local, libvirtd with" \
-		"its QEMU driver, qemu-system-$(uname -m) with iPXE; and $(by_hand guest)" ;;
+		"its QEMU driver, virsh, qemu-system-$(uname -m) with iPXE; and $(by_hand guest)" ;;
 	cluster) echo "dockerd, containerd, runc, docker, mmdebstrap, ip, iptables, nsenter" ;;
 	lint) echo "shellcheck" ;;
 	esac

@@ -130,8 +130,10 @@ func messageType(dhcp []byte) string {
 		if end > len(options) {
 			break
 		}
-		if name, ok := messageTypes[options[2]]; ok && options[0] == optionType && options[1] == 1 {
-			return name
+		if options[0] == optionType && options[1] == 1 {
+			if name, ok := messageTypes[options[2]]; ok {
+				return name
+			}
 		}
 		options = options[end:]
 	}
