@@ -31,6 +31,20 @@ type Agent struct {
 	outside bool
 	// alone says that this process does nothing but serve.
 	alone bool
+	files lastRead
+	// takes are the kinds of damage to a state that what is done here does not mind, and
+	// warned where that was said.
+	takes  []error
+	warned map[string]bool
+}
+
+// taking is an agent that takes what is recorded with a warning, whatever of these is
+// wrong with it.
+func (a *Agent) taking(kinds ...error) *Agent {
+	return &Agent{
+		config: a.config, log: a.log, kernel: a.kernel, dir: a.dir, outside: a.outside, alone: a.alone,
+		takes: slices.Concat(a.takes, kinds), warned: map[string]bool{},
+	}
 }
 
 // NewAgent returns an agent for the network namespace that the settings name.
@@ -78,7 +92,7 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	if err != nil {
 		warn("the host name cannot be read: %v", err)
 	}
-	text, err := readThere(c.ResolvConf, maxResolvConf)
+	text, err := a.reads(c.ResolvConf, maxResolvConf)
 	if err != nil {
 		warn("the guest gets no nameserver from %q: %v", c.ResolvConf, err)
 	}
@@ -86,7 +100,7 @@ func (a *Agent) host(c config.Config) (discover.Host, []string) {
 	for _, w := range parsed {
 		warn("%s: %s", c.ResolvConf, w)
 	}
-	networks, err := readNetworks(c.NetworkStatus)
+	networks, err := a.readNetworks(c.NetworkStatus)
 	if err != nil {
 		warn("the pod's networks are not known by their names: %s: %v", c.NetworkStatus, err)
 	}
@@ -121,18 +135,25 @@ func (a *Agent) networks(ctx context.Context) ([]discover.Network, error) {
 // annotated is networks without waiting for them.
 func (a *Agent) annotated() ([]discover.Network, error) {
 	path := a.config.NetworkStatus
-	networks, err := readNetworks(path)
+	networks, err := a.readNetworks(path)
 	if err != nil && !errors.Is(err, discover.ErrNoNetworks) {
 		err = &config.Error{Source: a.config.Source("network-status"), Value: path, Want: "a file with the pod's network-status annotation: " + err.Error()}
 	}
 	return networks, err
 }
 
-func readNetworks(path string) ([]discover.Network, error) {
+// reads reads a file of the pod, or has it as it was last.
+func (a *Agent) reads(path string, most int64) ([]byte, error) {
+	return a.files.read(path, most, func(err error) {
+		a.log.Warn("a file of the pod cannot be read: the guest is told what was in it before", "path", path, "err", err)
+	})
+}
+
+func (a *Agent) readNetworks(path string) ([]discover.Network, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readThere(path, maxNetworks)
+	text, err := a.reads(path, maxNetworks)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +207,7 @@ func (a *Agent) asRecorded(names []string, id netstate.Identity) ([]record.Recor
 	}
 	var records []record.Record
 	for _, name := range names {
-		r, err := a.dir.Load(name)
+		r, err := a.load(name)
 		switch {
 		case notExist(err):
 			return nil, fmt.Errorf("%q: %w", name, errNotWired)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,7 +65,15 @@ func (a *Agent) look(ctx context.Context) (netstate.Snapshot, error) {
 
 // load reads a record.
 func (a *Agent) load(name string) (record.Record, error) {
-	return persisted(context.Background(), func() (record.Record, error) { return a.dir.Load(name) })
+	r, err := persisted(context.Background(), func() (record.Record, error) { return a.dir.Load(name) })
+	if !slices.ContainsFunc(a.takes, func(kind error) bool { return errors.Is(err, kind) }) {
+		return r, err
+	}
+	if text := oneLine(err); !a.warned[text] {
+		a.warned[text] = true
+		a.log.Warn("going by a state that is not as it should be", "link", name, "err", text)
+	}
+	return r, nil
 }
 
 // honest makes an error of setup one that says that the pod's network is neither as it

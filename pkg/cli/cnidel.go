@@ -56,6 +56,7 @@ func (t attachment) remove(ctx context.Context) error {
 	case notExist(err):
 		t.forget()
 		return nil
+	case errors.Is(err, record.ErrConfig): // to put back is by the steps alone
 	case errors.Is(err, record.ErrDamaged):
 		return t.abandon(err)
 	case err != nil:
@@ -111,7 +112,7 @@ func (t attachment) teardown(ctx context.Context, a *Agent, id netstate.Identity
 // killed is none: it may be what there was no time for.
 func (t attachment) countFailure() int {
 	r, err := t.dir.Load(t.nic)
-	if err == nil {
+	if err == nil || errors.Is(err, record.ErrConfig) {
 		r.Failures++
 		err = t.dir.Save(r)
 	}

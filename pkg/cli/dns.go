@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,10 +28,14 @@ const portDNS = 53
 type forwarder struct {
 	relay *dnsforward.Relay
 	open  func(context.Context) (*passage, error)
+	addrs []netip.Addr // of the relay
 	log   *slog.Logger
 
-	mu  sync.Mutex
-	now *passage // one that failed, until there is another
+	mu       sync.Mutex
+	now      *passage          // one that failed, until there is another
+	peers    []dnsforward.Peer // the guest's addresses of this moment
+	degraded []string          // what is not relayed, by the last lease
+	broken   error             // why there is no other passage yet
 }
 
 // passage is how the guest's questions reach the relay. The kernel's own TCP and UDP
@@ -53,8 +59,8 @@ func (a *Agent) openDNS(ctx context.Context, r record.Record) (*forwarder, error
 		relay: dnsforward.New(dnsforward.Options{
 			Upstream: upstream(r.Lease), Dial: a.kernel.DialContext, Guest: standIns(peers), Log: log,
 		}),
-		open: func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r, peers) },
-		log:  log,
+		open:  func(ctx context.Context) (*passage, error) { return a.openPassage(ctx, r, peers) },
+		addrs: r.Lease.Server.DNS, peers: peers, log: log,
 	}
 	var err error
 	if f.now, err = f.open(ctx); err != nil {
@@ -150,7 +156,8 @@ func (f *forwarder) use(next *passage) *passage {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if next != nil {
-		f.now = next
+		f.now, f.broken = next, nil
+		next.SetPeers(f.peers)
 	}
 	return f.now
 }
@@ -187,6 +194,7 @@ func (f *forwarder) reopen(ctx context.Context) error {
 			f.use(p)
 			return nil
 		}
+		f.fail(err)
 		if err := forbidden(err); err != nil {
 			return err
 		}
@@ -200,10 +208,53 @@ func (f *forwarder) close() {
 	}
 }
 
-func (f *forwarder) setUpstream(l lease.Lease) {
-	if f != nil {
-		f.relay.SetUpstream(upstream(l))
+// fail notes that there is no passage, for now or for good.
+func (f *forwarder) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broken = cmp.Or(forbidden(err), err)
+}
+
+// tell changes whom the guest's questions are relayed to, and by which of its addresses
+// it asks. What would take another tunnel is warned of, and made when serve is started anew.
+func (f *forwarder) tell(l lease.Lease) {
+	if f == nil {
+		return
 	}
+	f.relay.SetUpstream(upstream(l))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var without []netip.Addr
+	f.peers, without = dnsforward.Readdressed(f.peers, l)
+	f.now.SetPeers(f.peers)
+	f.degraded = nil
+	if !slices.Equal(l.Server.DNS, f.addrs) {
+		f.degraded = append(f.degraded, fmt.Sprintf("the guest's DNS is answered at %v, and the guest is told of %v, until \"podwire serve\" is started anew", f.addrs, l.Server.DNS))
+	}
+	if len(without) > 0 {
+		f.degraded = append(f.degraded, fmt.Sprintf("the guest's DNS questions from %v are not relayed until \"podwire serve\" is started anew: it has more addresses than then", without))
+	}
+	for _, what := range f.degraded {
+		f.log.Warn(what)
+	}
+}
+
+// lacks says what the guest gets less than it is told, in words.
+func (f *forwarder) lacks() []string {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	lacks := slices.Clone(f.degraded)
+	if f.broken != nil {
+		why := f.broken
+		if errors.Is(why, errUnrelayed) {
+			why = errUnrelayed // and not what else a device would take
+		}
+		lacks = append(lacks, fmt.Sprintf("the guest's DNS is not relayed: %v", why))
+	}
+	return lacks
 }
 
 // counts are the relay's, to stand beside the server's.

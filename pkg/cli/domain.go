@@ -75,7 +75,7 @@ func ReadInput(stdin io.Reader, name string) (string, error) {
 // planned returns the domain's network cards for the interfaces that are wired or
 // would be.
 func (a *Agent) planned(ctx context.Context) ([]domxml.Device, error) {
-	jobs, err := a.current(ctx)
+	jobs, err := a.taking(record.ErrTheirs).current(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,12 +14,24 @@ import (
 	"github.com/podwire/podwire/pkg/kernel"
 	"github.com/podwire/podwire/pkg/lease"
 	"github.com/podwire/podwire/pkg/netstate"
+	"github.com/podwire/podwire/pkg/plan"
 	"github.com/podwire/podwire/pkg/record"
 )
 
 // following is how the pod interface of a record is followed.
 func following(r record.Record, wired bool) discover.Following {
-	return discover.Following{Link: r.Interface.PodInterface, Taken: r.Interface.Binding == config.Bridge, Wired: wired}
+	f := discover.Following{Link: r.Interface.PodInterface, Taken: r.Interface.Binding == config.Bridge, Wired: wired}
+	for _, step := range r.Steps {
+		if filter, ok := step.(plan.AddFilter); ok && filter.Guard != nil && filter.Guard.Known() {
+			f.Held = filter.Guard.Addrs
+		}
+	}
+	return f
+}
+
+// difference is what a snapshot that was followed has other than the one before it, in words.
+func difference(r record.Record, followed netstate.Snapshot) []string {
+	return discover.Moved(r.Snapshot, followed, discover.Following{Link: r.Interface.PodInterface})
 }
 
 // moved is what others have changed of a wired pod interface's network.
@@ -50,7 +63,7 @@ func (a *Agent) takeOver(now netstate.Snapshot, r record.Record, j, planned job)
 	if mine != r.Interface {
 		return j, errOtherWiring(name)
 	}
-	j.moved = discover.Moved(r.Snapshot, s, following(r, true))
+	j.moved = difference(r, s)
 	j.record.Config, j.record.Snapshot = c, s
 	j.record.Interface.MTU = next.record.Interface.MTU
 	j.record.Steps = r.Steps.Follow(planned.record.Steps, next.record.Steps, s)
@@ -73,7 +86,11 @@ func (a *Agent) lastGiven(ctx context.Context, r record.Record) record.Record {
 		a.log.Warn("what the pod's network gave it last is not known", "link", r.Interface.PodInterface, "err", err)
 		return r
 	}
-	if s, changed := discover.Follow(r.Snapshot, now, following(r, true)); changed {
+	f := following(r, true)
+	if s, changed := discover.Follow(r.Snapshot, now, f); changed {
+		if what := difference(r, s); f.Taken && len(what) > 0 {
+			a.log.Warn("the pod's network was changed: the pod gets what its network gave it last", "link", f.Link, "change", strings.Join(what, "; "))
+		}
 		r.Snapshot, r.Steps = s, r.Steps.Retake(s)
 	}
 	return r
@@ -130,7 +147,7 @@ func (a *Agent) followed(r record.Record, now netstate.Snapshot) (l lease.Lease,
 	if err != nil {
 		return r.Lease, nil, err
 	}
-	return follow(r.Lease, was, is), discover.Moved(r.Snapshot, s, following(r, false)), nil
+	return follow(r.Lease, was, is), difference(r, s), nil
 }
 
 // betweenFollows is how long the guest is left alone after it was told of a change, so
@@ -155,63 +172,107 @@ func (a *Agent) startFollowing(ctx context.Context, services []*service) (stop f
 	}
 }
 
+// How long to wait, at first and at most, before the pod's network is looked at again that
+// could not be, or of which a guest could not be told.
+const (
+	lookAgainFirst = time.Second
+	lookAgainMost  = time.Minute
+)
+
 func (a *Agent) followPod(ctx context.Context, w *kernel.Watch, services []*service) {
 	defer func() { _ = w.Close() }() // it was only read
 	survive.Again(ctx, a.panicked, func() {
-		for a.followOnce(ctx, services) && w.Wait(ctx) == nil {
+		pause := lookAgainFirst
+		for ctx.Err() == nil {
+			err := a.followOnce(ctx, services)
+			if err == nil {
+				pause = lookAgainFirst
+				err = w.Wait(ctx)
+				if err == nil || ctx.Err() != nil {
+					continue
+				}
+				w = a.watchAnew(w, err)
+			}
+			if !survive.Wait(ctx, pause) {
+				return
+			}
+			pause = min(2*pause, lookAgainMost)
 		}
 	})
 }
 
-// followOnce has each guest told what the pod's network is now, and reports whether to go on.
-func (a *Agent) followOnce(ctx context.Context, services []*service) bool {
+// watchAnew is another watch in the place of one that has failed, or that one where there
+// is no other: it is looked all the same, after a pause.
+func (a *Agent) watchAnew(w *kernel.Watch, cause error) *kernel.Watch {
+	next, err := a.kernel.Watch()
+	if err != nil {
+		a.log.Error("changes of the pod's network are not heard: it is looked at from time to time", "err", errors.Join(cause, err))
+		return w
+	}
+	a.log.Warn("changes of the pod's network were not heard for a moment", "err", cause)
+	_ = w.Close() // it was only read
+	return next
+}
+
+// followOnce has each guest told what the pod's network is now. The error has been logged.
+func (a *Agent) followOnce(ctx context.Context, services []*service) error {
 	now, err := a.kernel.Network(ctx)
 	if ctx.Err() != nil {
-		return false
+		return ctx.Err()
 	}
 	if err != nil {
 		a.log.Warn("the pod's network is not followed for now", "err", err)
-		return true
+		return err
 	}
 	told := false
+	var errs []error
 	for _, s := range services {
 		if s.ctx.Err() == nil {
-			told = a.tell(s, now) || told
+			news, err := a.tell(s, now)
+			told, errs = told || news, append(errs, err)
 		}
 	}
-	return !told || survive.Wait(ctx, betweenFollows)
+	if told && !survive.Wait(ctx, betweenFollows) {
+		return ctx.Err()
+	}
+	return errors.Join(errs...)
 }
 
-// tell has one guest told of the pod's network, and reports whether that is news.
-func (a *Agent) tell(s *service, now netstate.Snapshot) bool {
+// tell has one guest told of the pod's network, and reports whether that is news. The error
+// has been logged.
+func (a *Agent) tell(s *service, now netstate.Snapshot) (news bool, err error) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	// After the snapshot: a setup writes the state before it changes anything.
 	r, err := a.dir.Load(s.name)
 	if err == nil && (r.Phase != record.Applied || !r.Snapshot.NetNS.Same(s.netns)) {
-		return false // a teardown, or a setup, is at work
+		return false, nil // a teardown, or a setup, is at work
 	}
 	if err == nil {
 		r, err = a.complete(r)
 	}
+	var changes []string
+	var l lease.Lease
 	if err == nil {
-		var changes []string
-		var l lease.Lease
 		l, changes, err = a.followed(r, now)
-		if err == nil && !equalJSON(l, s.told) {
-			what := strings.Join(changes, "; ")
-			if what == "" {
-				what = "it is as it was wired"
-			}
-			a.log.Info("the pod's network has changed, the guest is told", "link", s.name, "change", what)
-			s.tell(l)
-			return true
-		}
 	}
 	if err != nil {
 		a.log.Warn("what the pod's network has become is not told to the guest", "link", s.name, "err", err)
+		if notExist(err) {
+			return false, nil // to look again is no use; who wires the pod anew has the server told
+		}
+		return false, err
 	}
-	return false
+	if equalJSON(l, s.told) {
+		return false, nil
+	}
+	what := strings.Join(changes, "; ")
+	if what == "" {
+		what = "it is as it was wired"
+	}
+	a.log.Info("the pod's network has changed, the guest is told", "link", s.name, "change", what)
+	s.tell(l)
+	return true, nil
 }
 
 // reread has the guest told what the state says now, and of what the pod's network has
@@ -233,13 +294,21 @@ func (a *Agent) reread(s *service) error {
 			a.log.Warn("what the pod's network has become is not told to the guest", "link", s.name, "err", err)
 		}
 	}
-	s.tell(l)
+	if s.tell(l) {
+		a.log.Info("the lease was read again, and is another", "link", s.name)
+	}
 	return nil
 }
 
-// tell changes what the guest is told from now on.
-func (s *service) tell(l lease.Lease) {
+// tell changes what the guest is told from now on. Where it is told that already, its
+// links alone may be others; tell reports whether it is news.
+func (s *service) tell(l lease.Lease) bool {
+	if equalJSON(l, s.told) {
+		s.server.HearAnew()
+		return false
+	}
 	s.told = l
 	s.server.SetLease(l)
-	s.dns.setUpstream(l)
+	s.dns.tell(l)
+	return true
 }

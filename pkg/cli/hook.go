@@ -69,7 +69,11 @@ func (a *Agent) hook(ctx context.Context, operation, domain string) error {
 	if operation != "prepare begin" && operation != release {
 		return nil
 	}
-	ours, err := a.hasTap(ctx, domain)
+	asks := a
+	if operation == release {
+		asks = a.taking(record.ErrConfig)
+	}
+	ours, err := asks.hasTap(ctx, domain)
 	if err != nil && operation == release {
 		err = a.halfDone(ctx, err, func(record.Record) bool { return true })
 	}

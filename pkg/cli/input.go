@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 )
 
 // The most that is read of what somebody gives, in octets, far above what any of it
@@ -47,6 +48,38 @@ func readThere(path string, most int64) ([]byte, error) {
 		return nil, errors.New("it is a pipe or a socket, not a file")
 	}
 	return readFile(path, most)
+}
+
+// lastRead are files as they were when they could be read. A server takes one that it
+// cannot read any more, for want of privileges or for a moment, to be as it was, and not to
+// be empty: a guest that runs is not told of nothing.
+type lastRead struct {
+	mu     sync.Mutex
+	texts  map[string][]byte
+	failed map[string]bool
+}
+
+// read reads a file. Of the first time that it is not to be read any more, stale is told.
+func (r *lastRead) read(path string, most int64, stale func(error)) ([]byte, error) {
+	text, err := readThere(path, most)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.texts == nil {
+		r.texts, r.failed = map[string][]byte{}, map[string]bool{}
+	}
+	was, known := r.texts[path]
+	again := r.failed[path]
+	r.failed[path] = err != nil
+	switch {
+	case err == nil:
+		r.texts[path] = text
+	case known:
+		if !again {
+			stale(err)
+		}
+		return was, nil
+	}
+	return text, err
 }
 
 func withoutPath(err error) error {

@@ -66,6 +66,8 @@ type StatusResult struct {
 	PID     int               `json:"pid,omitempty"` // of the server, as it sees itself
 	Counts  map[string]uint64 `json:"counts,omitempty"`
 	Limits  []string          `json:"limits,omitempty"` // what does not work in such a pod
+	// Degraded is what the server cannot do any more, in words; absent where it is well.
+	Degraded []string `json:"degraded,omitempty"`
 	// Confinement is what the server has given up; absent where it is not confined.
 	Confinement *serve.Confinement `json:"confinement,omitempty"`
 }
@@ -209,6 +211,9 @@ func printStatus(w io.Writer, i InterfaceResult) {
 		return
 	}
 	fmt.Fprintf(w, "serving\tyes, process %d\n", s.PID)
+	for _, d := range s.Degraded {
+		fmt.Fprintf(w, "degraded\t%s\n", d)
+	}
 	fmt.Fprintf(w, "confined\t%s\n", confinementText(s.Confinement))
 	if g := s.Guest; g != nil {
 		answer := g.Answer

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -57,7 +58,13 @@ func (a *Agent) detach(ctx context.Context, wired []Wired) error {
 	defer cancel()
 	log := a.dir.Log()
 	argv := append([]string{self, "serve"}, a.serveFlags(names)...)
-	pid, err := kernel.Detach(ctx, argv, append(os.Environ(), lockedEnv+"=1"), log)
+	env := append(os.Environ(), lockedEnv+"=1")
+	pid, err := kernel.Detach(ctx, argv, env, log)
+	if errors.Is(err, kernel.ErrNoLog) { // a guest that is served is worth more
+		a.log.Warn("what the server says is not kept", "err", a.dir.Advise(err))
+		log = "none"
+		pid, err = kernel.Detach(ctx, argv, env, "")
+	}
 	if err != nil {
 		return fmt.Errorf("starting the server (its log: %s): %w", log, a.dir.Advise(err))
 	}

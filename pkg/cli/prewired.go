@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/podwire/podwire/pkg/domxml"
+	"github.com/podwire/podwire/pkg/record"
 )
 
 // Prewired is the network of a pod that others wire and serve: an init container
@@ -16,7 +17,7 @@ import (
 type Prewired struct{ agent *Agent }
 
 // NewPrewired returns a pod's network that others wire.
-func NewPrewired(a *Agent) *Prewired { return &Prewired{agent: a} }
+func NewPrewired(a *Agent) *Prewired { return &Prewired{agent: a.taking(record.ErrTheirs)} }
 
 // wiredPause is how often the state is looked for: containers of a pod may be
 // started in any order, unless its spec says otherwise.

@@ -85,13 +85,7 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	}
 	stopFollowing := a.startFollowing(ctx, services)
 	defer stopFollowing()
-	confined := a.confine(records)
-	// Before the file, on which whoever waits for it asks for the status.
-	for _, s := range services {
-		s.confined = confined
-		s.ready.Store(true)
-	}
-	if err := a.markReady(); err != nil {
+	if err := a.sayReady(services, records); err != nil {
 		stopServices(services)
 		return errors.Join(append([]error{err}, waitServices(services)...)...)
 	}
@@ -102,7 +96,8 @@ func (a *Agent) serve(ctx context.Context, names []string, ready func()) error {
 	if len(services) == 0 {
 		a.log.Info("no interface of this pod has an address: there is nothing to serve")
 		<-ctx.Done()
-		return a.unmarkReady()
+		a.endReady()
+		return nil
 	}
 	return errors.Join(waitServices(services)...)
 }
@@ -133,14 +128,14 @@ type service struct {
 	control  *serve.Control
 	ctx      context.Context // of the server; its end ends the service
 	stop     context.CancelFunc
-	confined *serve.Confinement // of the process; set before ready
-	telling  sync.Mutex         // held from reading what the guest is to be told to telling it
-	told     lease.Lease        // what the guest is told
-	ready    atomic.Bool        // it may be relied on
-	asked    atomic.Bool        // to stop
-	open     chan struct{}      // closed when the tap is open
-	done     chan struct{}      // closed when the server answers no more
-	err      error              // why it ended; set before done is closed
+	confined atomic.Pointer[serve.Confinement] // of the process
+	telling  sync.Mutex                        // held from reading what the guest is to be told to telling it
+	told     lease.Lease                       // what the guest is told
+	ready    atomic.Bool                       // it may be relied on
+	asked    atomic.Bool                       // to stop
+	open     chan struct{}                     // closed when the tap is open
+	done     chan struct{}                     // closed when the server answers no more
+	err      error                             // why it ended; set before done is closed
 	all      sync.WaitGroup
 }
 
@@ -253,7 +248,6 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 		if err := a.reread(s); err != nil {
 			return nil, err
 		}
-		a.log.Info("the lease was read again", "link", s.name)
 	case serve.OpStop:
 		s.asked.Store(true)
 		s.stop()
@@ -265,10 +259,7 @@ func (a *Agent) control(s *service, op serve.Op) (*serve.Status, error) {
 	}
 	st := s.server.Status()
 	maps.Copy(st.Counts, s.dns.counts())
-	st.NetNS = s.netns
-	if s.ready.Load() {
-		st.Confinement = s.confined
-	}
+	st.NetNS, st.Degraded, st.Confinement = s.netns, s.dns.lacks(), s.confined.Load()
 	return &st, nil
 }
 
@@ -283,13 +274,14 @@ func (a *Agent) startServices(services []*service) error {
 			defer close(s.done)
 			defer s.stop()
 			s.err = errPanicked
-			err := s.server.Run(s.ctx, func() { close(s.open) })
-			s.dns.close() // which has not run where the tap could not be opened
-			// One that was asked to stop is not needed any more: the others are ready.
-			if last := left.Add(-1) == 0; last || !s.asked.Load() {
-				err = errors.Join(err, a.unmarkReady())
-			}
-			s.err = err
+			defer func() {
+				// One that was asked to stop is not needed any more: the others are ready.
+				if last := left.Add(-1) == 0; last || !s.asked.Load() {
+					a.endReady()
+				}
+			}()
+			defer s.dns.close() // which has not run where the tap could not be opened
+			s.err = s.server.Run(s.ctx, func() { close(s.open) })
 		})
 	}
 	for _, s := range services {

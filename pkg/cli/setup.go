@@ -73,6 +73,11 @@ func (a *Agent) setup(ctx context.Context) ([]Wired, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, j := range jobs {
+		if err := a.dir.MayHold(j.record.Interface.PodInterface); err != nil {
+			return nil, err
+		}
+	}
 	var wired []Wired
 	for i, j := range jobs {
 		j.record.Position = i
@@ -198,26 +203,30 @@ func (a *Agent) keep(ctx context.Context, j job) error {
 			return err
 		}
 	}
-	switch {
-	case j.changed:
+	if j.changed {
 		if len(j.moved) == 0 {
 			if err := a.dir.Save(r); err != nil {
 				return err
 			}
 		}
 		a.log.Info("the guest is told other things from now on", "link", r.Interface.PodInterface)
-	case len(j.drift) == 0:
-		return nil
 	}
 	// After a repair, too: the server is to hear a tap that was made anew before setup says
-	// that it is there.
-	return persist(ctx, func() error {
+	// that it is there. And where nothing has changed: an earlier run may have been cut off
+	// before it got here.
+	err := persist(ctx, func() error {
 		_, err := serve.Ask(ctx, a.dir.Socket(r.Interface.PodInterface), serve.OpReload)
 		if errors.Is(err, serve.ErrNotServing) {
 			return nil
 		}
 		return err
 	})
+	if err != nil && !j.changed && len(j.drift)+len(j.moved) == 0 {
+		// A server without privileges may not read in a directory of another user's.
+		a.log.Warn("the server could not look at the state again, which is as it was", "link", r.Interface.PodInterface, "err", err)
+		return nil
+	}
+	return err
 }
 
 // repair does the steps again. Where it fails, and the drift is another than it was, the

@@ -39,7 +39,7 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	records, err := a.records(a.config.Interfaces, snapshot.NetNS)
+	records, err := a.taking(record.ErrTheirs, record.ErrConfig).records(a.config.Interfaces, snapshot.NetNS)
 	if err != nil {
 		return nil, false, err
 	}
@@ -48,7 +48,7 @@ func (a *Agent) Status(ctx context.Context) ([]InterfaceResult, bool, error) {
 	for _, r := range records {
 		result := interfaceResult(r)
 		st := a.statusOf(ctx, r, snapshot)
-		well = well && st.Applied && len(st.Drift) == 0 && (st.Serving || !r.Lease.Served())
+		well = well && st.Applied && len(st.Drift)+len(st.Degraded) == 0 && (st.Serving || !r.Lease.Served())
 		result.StatusResult = st
 		results = append(results, result)
 	}
@@ -60,7 +60,7 @@ func (a *Agent) statusOf(ctx context.Context, r record.Record, s netstate.Snapsh
 	server, up := a.serving(ctx, r)
 	if up {
 		st.Serving, st.Guest, st.PID, st.Counts = true, server.Guest, server.PID, server.Counts
-		st.Confinement = server.Confinement
+		st.Confinement, st.Degraded = server.Confinement, server.Degraded
 	}
 	return st
 }

@@ -31,7 +31,7 @@ func (a *Agent) stillWired() []record.Record {
 	if err != nil {
 		return nil
 	}
-	records, _ := a.recorded(id) // what cannot be read is not known
+	records, _ := a.taking(record.ErrConfig).recorded(id) // what cannot be read is not known
 	return records
 }
 
@@ -91,7 +91,7 @@ func (a *Agent) teardownNames() ([]string, error) {
 }
 
 func (a *Agent) teardownOne(ctx context.Context, name string, id netstate.Identity) error {
-	r, err := a.load(name)
+	r, err := a.taking(record.ErrConfig).load(name) // to put back is by the steps alone
 	switch {
 	case notExist(err):
 		a.log.Info("not wired, nothing to put back", "link", name)

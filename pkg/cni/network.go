@@ -148,7 +148,7 @@ func cleanPath(path string) bool { return filepath.IsAbs(path) && filepath.Clean
 // defaults are the settings that hold for each pod of the node.
 func (n Network) defaults() (config.Config, error) {
 	c := config.Default()
-	if n.Settings == nil {
+	if n.Settings == nil || string(n.Settings) == "null" {
 		return c, nil
 	}
 	settings, err := config.FromObject("settings", n.Settings)

@@ -124,6 +124,12 @@ func TestAnnotationsBeatTheNodesSettings(t *testing.T) {
 	if err != nil || c.MTU != 1400 || c.Hostname != "pod-says" || c.LeaseTime.Hours() != 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
+	for _, settings := range []string{`null`, `{"boot-file": "http:\/\/a\u002eexample"}`} {
+		c, err := annotated(t, `, "settings": `+settings, `{}`).Config()
+		if err != nil || settings != "null" && c.BootFile != "http://a.example" {
+			t.Errorf("%s: %q, %v", settings, c.BootFile, err)
+		}
+	}
 	_, err = annotated(t, "", `{"podwire.io/mtu": "x"}`).Config()
 	wantError(t, err, CodePod, `annotation podwire.io/mtu: "x": want a number`)
 }

@@ -99,35 +99,42 @@ func TestFilesOfTheWrongShape(t *testing.T) {
 		bomb += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ","))
 	}
 	for name, text := range map[string]string{
-		"a bomb":           bomb,
-		"itself":           "dns: &a [*a]",
-		"deep":             strings.Repeat("[", 200_000),
-		"deep, closed":     "dns: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
-		"deep mappings":    "dns: " + strings.Repeat("{a: ", 5000) + strings.Repeat("}", 5000),
-		"huge":             "dns: [" + strings.Repeat("10.0.0.1, ", MaxFile/10) + "]",
-		"long":             "hostname: " + strings.Repeat("x", MaxFile/2),
-		"many":             "dns: [" + strings.Repeat("10.0.0.1, ", 300) + "10.0.0.1]",
-		"many keys":        "mtu: 1400\n" + strings.Repeat("hostname: x\n", 10_000),
-		"binary":           "\x7fELF\x02\x01\x01\x00\x00",
-		"no UTF-8":         "hostname: \xff\xfe",
-		"a NUL":            "hostname: a\x00b",
-		"two documents":    "mtu: 1400\n---\nmtu: 1500\n",
-		"a list":           "[mtu]",
-		"a word":           "mtu",
-		"a number":         "1400",
-		"a list as key":    "? [mtu]\n: 1400",
-		"null":             "mtu: ~",
-		"null in a list":   "dns: [10.0.0.1, ~]",
-		"an empty list":    "dns: []",
-		"a list in a list": "dns: [[10.0.0.1]]",
-		"twice":            "mtu: 1400\nmtu: 1400",
-		"twice in JSON":    `{"mtu": 1400, "mtu": 1400}`,
-		"an unknown key":   strings.Repeat("k", 100_000) + ": 1",
-		"an odd key":       "\"\\e[31m\": 1",
-		"a tag":            "mtu: !!binary AAAA",
-		"a foreign tag":    "mtu: !foo 1",
-		"a fraction":       "mtu: 1400.0",
-		"octal":            "mtu: 0o2600",
+		"a bomb":                   bomb,
+		"itself":                   "dns: &a [*a]",
+		"deep":                     strings.Repeat("[", 200_000),
+		"deep, closed":             "dns: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
+		"deep mappings":            "dns: " + strings.Repeat("{a: ", 5000) + strings.Repeat("}", 5000),
+		"huge":                     "dns: [" + strings.Repeat("10.0.0.1, ", MaxFile/10) + "]",
+		"long":                     "hostname: " + strings.Repeat("x", MaxFile/2),
+		"many":                     "dns: [" + strings.Repeat("10.0.0.1, ", 300) + "10.0.0.1]",
+		"many keys":                "mtu: 1400\n" + strings.Repeat("hostname: x\n", 10_000),
+		"binary":                   "\x7fELF\x02\x01\x01\x00\x00",
+		"no UTF-8":                 "hostname: \xff\xfe",
+		"a NUL":                    "hostname: a\x00b",
+		"two documents":            "mtu: 1400\n---\nmtu: 1500\n",
+		"a list":                   "[mtu]",
+		"a word":                   "mtu",
+		"a number":                 "1400",
+		"a list as key":            "? [mtu]\n: 1400",
+		"null":                     "mtu: ~",
+		"null in a list":           "dns: [10.0.0.1, ~]",
+		"an empty list":            "dns: []",
+		"a list in a list":         "dns: [[10.0.0.1]]",
+		"twice":                    "mtu: 1400\nmtu: 1400",
+		"twice in JSON":            `{"mtu": 1400, "mtu": 1400}`,
+		"null in JSON":             `{"mtu": null}`,
+		"null in a list, in JSON":  `{"dns": ["10.0.0.1", null]}`,
+		"an object in JSON":        `{"mtu": {"mtu": 1}}`,
+		"an empty list in JSON":    `{"dns": []}`,
+		"a list in a list in JSON": `{"dns": [["10.0.0.1"]]}`,
+		"half a surrogate":         `{"boot-file": "\ud83d"}`,
+		"no UTF-8 in JSON":         "{\"boot-file\": \"\xff\"}",
+		"an unknown key":           strings.Repeat("k", 100_000) + ": 1",
+		"an odd key":               "\"\\e[31m\": 1",
+		"a tag":                    "mtu: !!binary AAAA",
+		"a foreign tag":            "mtu: !foo 1",
+		"a fraction":               "mtu: 1400.0",
+		"octal":                    "mtu: 0o2600",
 	} {
 		settings, err := FromFile("/etc/pod\nwire.yaml", []byte(text))
 		c := Default()
@@ -147,6 +154,33 @@ func TestWordsOfAFileAreTakenAsTheyAreWritten(t *testing.T) {
 	}
 	if err != nil || c.Vhost != "on" || c.Hostname != "010" || c.MTU != 1400 || c.BootFile != "1e3" || !c.DNSForward || !slices.Equal(c.Search, []string{"no", "1.0"}) {
 		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestFilesThatAreTaken are those of earlier releases, and what JSON has that YAML has not.
+func TestFilesThatAreTaken(t *testing.T) {
+	for text, want := range map[string]Config{
+		"dns-forward: Yes\nguard: on\nall: TRUE\n":  {DNSForward: true, Guard: true, All: true},
+		"dns-forward: no\nguard: OFF\nall: False\n": {},
+		"dns-forward: \"yes\"":                      {DNSForward: true},
+		"mtu: 1400\n---\n":                          {MTU: 1400},
+		"---\nmtu: 1400\n---\n# no more\n---":       {MTU: 1400},
+		"hostname: \"null\"":                        {Hostname: "null"},
+		"hostname: 'null'\nsearch: [\"null\"]":      {Hostname: "null", Search: []string{"null"}},
+		`{"boot-file": "http:\/\/a.example\/\u00e9\ud83d\ude00", "mtu": 1400, "guard": true, "dns-forward": "on", "hostname": "null"}`: {
+			BootFile: "http://a.example/é😀", MTU: 1400, Guard: true, DNSForward: true, Hostname: "null",
+		},
+		`{"search": ["a", "b"], "hostname": "\u0076m"}`: {Search: []string{"a", "b"}, Hostname: "vm"},
+	} {
+		settings, err := FromFile("f", []byte(text))
+		var c Config
+		if err == nil {
+			err = c.Apply(settings...)
+		}
+		c.Given = nil
+		if got, expected := fmt.Sprintf("%+v", c), fmt.Sprintf("%+v", want); err != nil || got != expected {
+			t.Errorf("%s: %v\n%s, want\n%s", text, err, got, expected)
+		}
 	}
 }
 

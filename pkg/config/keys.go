@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v2"
+
+	"github.com/podwire/podwire/internal/jsonkeys"
 )
 
 // MaxFile is the most that is looked at of a configuration file, in octets.
@@ -41,12 +44,56 @@ func (g *given) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
+// UnmarshalText implements encoding.TextUnmarshaler, which YAML's decoder asks for a word
+// that it takes for no value although it is in quotes.
+func (g *given) UnmarshalText(text []byte) error {
+	g.texts = []string{string(text)}
+	return nil
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (g *given) UnmarshalJSON(text []byte) error {
+	list := []json.RawMessage{text}
+	if text[0] == '[' {
+		if err := json.Unmarshal(text, &list); err != nil {
+			return err
+		}
+	}
+	for _, value := range list {
+		switch word := string(value); word[0] {
+		case '{', '[', 'n': // an object, a list in a list, null
+			g.texts = nil
+			return nil
+		case '"':
+			if err := json.Unmarshal(value, &word); err != nil {
+				return err
+			}
+			g.texts = append(g.texts, word)
+		default:
+			g.texts = append(g.texts, word)
+		}
+	}
+	return nil
+}
+
 // parseKeys reads one mapping, of YAML or JSON; nil where there is nothing. Each key
-// is there once.
+// is there once. That JSON is YAML, too, is not so of all of its texts.
 func parseKeys(text []byte) (map[string]given, error) {
 	if len(text) > MaxFile {
 		return nil, fmt.Errorf("want at most %d octets", MaxFile)
 	}
+	if bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) && json.Valid(text) {
+		if key, twice := jsonkeys.Twice(text); twice {
+			return nil, fmt.Errorf("key %s is there twice: want each setting once", quoted(key))
+		}
+		var keys map[string]given
+		err := json.Unmarshal(text, &keys)
+		return keys, err
+	}
+	return parseYAML(text)
+}
+
+func parseYAML(text []byte) (map[string]given, error) {
 	d := yaml.NewDecoder(bytes.NewReader(text))
 	d.SetStrict(true)
 	var keys map[string]given
@@ -62,10 +109,16 @@ func parseKeys(text []byte) (map[string]given, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: want YAML or JSON", readable(err.Error()))
 	}
-	if err := d.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("want one document, and there are more")
+	for { // a mark at the end begins a document of nothing
+		var more any
+		err := d.Decode(&more)
+		if errors.Is(err, io.EOF) {
+			return keys, nil
+		}
+		if err != nil || more != nil {
+			return nil, errors.New("want one document, and there are more")
+		}
 	}
-	return keys, nil
 }
 
 // fromKeys turns keys and their values into settings, of which some are allowed.

@@ -68,11 +68,18 @@ func text(of func(*Config) *string) setter {
 	})
 }
 
+// boolean takes YAML's words for it from every source, since a file may have any of them.
 func boolean(of func(*Config) *bool) setter {
 	return one(func(c *Config, v string) bool {
-		b, err := strconv.ParseBool(v)
-		*of(c) = b
-		return err == nil
+		switch strings.ToLower(v) {
+		case "true", "t", "1", "yes", "on":
+			*of(c) = true
+		case "false", "f", "0", "no", "off":
+			*of(c) = false
+		default:
+			return false
+		}
+		return true
 	})
 }
 

@@ -20,6 +20,9 @@ type Answer struct {
 	Reason    string             // where there is no answer: one of the Reason constants
 }
 
+// Refuses reports whether the answer is a NAK: the client must begin anew.
+func (a Answer) Refuses() bool { return a.Type == dhcpv4.MessageTypeNak }
+
 // Why a request gets no answer. They are few and fixed, to be the names of
 // counters.
 const (

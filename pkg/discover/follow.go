@@ -12,11 +12,14 @@ import (
 type Following struct {
 	Link string // the pod interface
 	// Taken says that podwire has its addresses and routes (the binding bridge): that
-	// the kernel does not hold them says nothing, and what it holds is newer.
+	// the kernel does not hold them says nothing.
 	Taken bool
 	// Wired says that the wiring follows: setup does. Else it stays as it is, and a
 	// running guest is told no more than what goes by it.
 	Wired bool
+	// Held are the addresses that the wiring holds the guest to (--guard), unless it
+	// follows; nil where it may use any.
+	Held []netip.Addr
 }
 
 // Follow returns the snapshot by which a pod interface was wired with what others have
@@ -24,10 +27,16 @@ type Following struct {
 // there for good, routes, permanent neighbours and the MTU.
 //
 // It never loses. What is merely gone, as while a link flaps, stays in the snapshot until
-// there is something in its place: of an address's family a new one, of a route's
-// destination another route, and of a family that had a way out, one. A setup, which somebody asks for, takes over as well what is
-// gone of a family of which there still is an address. What the kernel made by itself,
+// there is something in its place: of an address a new one by which the network goes on,
+// of a route's destination another route. A setup, which somebody asks for, takes over as
+// well what is gone of a family of which there still is an address. A family that had a
+// way out and would have none stays as it was in any case. What the kernel made by itself,
 // and what has a lifetime, is nobody's change, and the MAC is the guest's: it stays.
+//
+// Where podwire has the addresses, the kernel cannot show whether a new one is in place of
+// them or besides. Who gives an interface other addresses sets its default route too: with
+// one that goes by the new address that is a replacement, and else an addition, which takes
+// a setup, as filters must know it.
 func Follow(was, now netstate.Snapshot, f Following) (netstate.Snapshot, bool) {
 	link, ok := was.LinkByName(f.Link)
 	current, there := now.LinkByName(f.Link)
@@ -46,24 +55,21 @@ func Follow(was, now netstate.Snapshot, f Following) (netstate.Snapshot, bool) {
 		}
 		changed = true
 	}
-	addrs, otherAddrs := c.addrs()
-	routes, otherRoutes := c.routes(addrs)
-	neighbors, otherNeighbors := c.neighbors()
-	if otherAddrs {
-		out.Addrs = c.ofOthers(was.Addrs, addrs)
+	ipv4, ipv6 := c.family(true), c.family(false)
+	if ipv4.otherAddrs || ipv6.otherAddrs {
+		rest := slices.DeleteFunc(slices.Clone(was.Addrs), func(a netstate.Addr) bool { return a.Link == c.index })
+		out.Addrs = slices.Concat(rest, ipv4.addrs, ipv6.addrs)
 	}
+	otherRoutes := ipv4.otherRoutes || ipv6.otherRoutes
 	if otherRoutes {
 		rest := slices.DeleteFunc(slices.Clone(was.Routes), func(r netstate.Route) bool { return r.Uses(c.index) })
-		out.Routes = slices.Concat(rest, routes)
+		out.Routes = slices.Concat(rest, ipv4.routes, ipv6.routes)
 	}
+	neighbors, otherNeighbors := c.neighbors(ipv4.stranded, ipv6.stranded)
 	if otherNeighbors {
 		out.Neighbors = neighbors
 	}
-	if !f.Wired && c.stranded(out) {
-		out.Addrs, out.Routes, out.Neighbors = was.Addrs, was.Routes, was.Neighbors
-		return out, changed
-	}
-	changed = changed || otherAddrs || otherRoutes || otherNeighbors
+	changed = changed || ipv4.otherAddrs || ipv6.otherAddrs || otherRoutes || otherNeighbors
 	if otherRoutes {
 		out.Neighbors = c.gateways(out, link)
 	}
@@ -78,18 +84,35 @@ type change struct {
 	up       bool // the link is, now
 }
 
-// stranded reports whether a family had a way out and has none: the addresses of another
-// network are there, and the routes are yet to come.
-func (c change) stranded(s netstate.Snapshot) bool {
-	for _, ipv4 := range []bool{true, false} {
-		out := func(r netstate.Route) bool {
-			return r.Default() && r.Dst.Addr().Is4() == ipv4 && r.Table == netstate.TableMain && r.Type == netstate.TypeUnicast
-		}
-		if slices.ContainsFunc(c.was.RoutesOf(c.index), out) && !slices.ContainsFunc(s.RoutesOf(c.index), out) {
-			return true
-		}
+// family is what becomes of the link's addresses and routes of one family.
+type family struct {
+	addrs                   []netstate.Addr
+	routes                  []netstate.Route
+	otherAddrs, otherRoutes bool
+	stranded                bool // it would have lost its way out, and stays as it was
+}
+
+func (c change) family(ipv4 bool) (f family) {
+	f.addrs, f.otherAddrs = c.addrs(ipv4)
+	f.routes, f.otherRoutes = c.routes(ipv4, f.addrs)
+	had := c.routesOf(c.was, ipv4)
+	if slices.ContainsFunc(had, leadsOut) && !slices.ContainsFunc(f.routes, leadsOut) {
+		return family{addrs: c.addrsOf(c.was, ipv4), routes: had, stranded: true}
 	}
-	return false
+	return f
+}
+
+func (c change) addrsOf(s netstate.Snapshot, ipv4 bool) []netstate.Addr {
+	return slices.DeleteFunc(s.AddrsOf(c.index), func(a netstate.Addr) bool { return a.Prefix.Addr().Is4() != ipv4 })
+}
+
+func (c change) routesOf(s netstate.Snapshot, ipv4 bool) []netstate.Route {
+	return slices.DeleteFunc(s.RoutesOf(c.index), func(r netstate.Route) bool { return r.Dst.Addr().Is4() != ipv4 })
+}
+
+// leadsOut reports whether a route is a default route that a guest can be told of.
+func leadsOut(r netstate.Route) bool {
+	return r.Default() && r.Table == netstate.TableMain && r.Type == netstate.TypeUnicast && r.TOS == 0
 }
 
 // leastLinkMTU is the least of Ethernet's in Linux (ETH_MIN_MTU): less is no answer.
@@ -104,34 +127,85 @@ func (c change) mtu(was, now int) int {
 	return now
 }
 
-// ofOthers puts the link's addresses in the place of those that it had.
-func (c change) ofOthers(all, own []netstate.Addr) []netstate.Addr {
-	rest := slices.DeleteFunc(slices.Clone(all), func(a netstate.Addr) bool { return a.Link == c.index })
-	return slices.Concat(rest, own)
-}
-
-// addrs are the link's, family by family.
-func (c change) addrs() (out []netstate.Addr, changed bool) {
-	for _, ipv4 := range []bool{true, false} {
-		had := slices.DeleteFunc(c.was.AddrsOf(c.index), func(a netstate.Addr) bool { return a.Prefix.Addr().Is4() != ipv4 })
-		if has := c.given(ipv4); c.replaces(had, has) {
-			// Those with a lifetime, and the link-local ones, are left as they were.
-			others := slices.DeleteFunc(had, lasting)
-			out, changed = slices.Concat(out, has, others), true
-		} else {
-			out = append(out, had...)
+// addrs are the link's of one family.
+func (c change) addrs(ipv4 bool) (out []netstate.Addr, changed bool) {
+	had, has := c.addrsOf(c.was, ipv4), c.given(ipv4)
+	added := slices.DeleteFunc(slices.Clone(has), func(a netstate.Addr) bool { return containsAddr(had, a) })
+	// One that is there, but not for good any more, is not gone.
+	isGone := func(a netstate.Addr) bool { return lasting(a) && !containsAddr(c.now.AddrsOf(c.index), a) }
+	gone := slices.ContainsFunc(had, isGone)
+	// The filters know no family that the guest has nothing of: that waits for a setup.
+	followed := c.Wired || slices.ContainsFunc(had, netstate.Addr.Global)
+	switch {
+	case len(has) == 0 || !followed || !c.Taken && !c.up:
+		return had, false
+	case gone && len(added) > 0 && c.inPlace(ipv4, added), gone && len(added) == 0 && c.mayLose():
+		out = slices.DeleteFunc(slices.Clone(had), isGone)
+	case len(added) > 0 && c.mayAdd(gone):
+		out = slices.Clone(had)
+	default:
+		return had, false
+	}
+	// Those that a guest can have come first, the old ones before the new.
+	last := 0
+	for i, a := range out {
+		if a.Global() {
+			last = i + 1
 		}
 	}
-	return out, changed
+	return slices.Insert(out, last, added...), true
+}
+
+// inPlace reports whether new addresses of a family are in the place of those that are
+// gone: the network goes on by them.
+func (c change) inPlace(ipv4 bool, added []netstate.Addr) bool {
+	has := c.routesOf(c.now, ipv4)
+	if !c.Taken {
+		return slices.ContainsFunc(has, leadsOut) || !slices.ContainsFunc(c.routesOf(c.was, ipv4), leadsOut)
+	}
+	return slices.ContainsFunc(has, func(r netstate.Route) bool {
+		if !leadsOut(r) || !spoken(r) {
+			return false
+		}
+		return slices.ContainsFunc(added, func(a netstate.Addr) bool { return reaches(a, r, has) })
+	})
+}
+
+// reaches reports whether a route may go by an address.
+func reaches(a netstate.Addr, r netstate.Route, all []netstate.Route) bool {
+	if r.PrefSrc.IsValid() {
+		return r.PrefSrc == a.Prefix.Addr()
+	}
+	return r.Flags&netstate.RouteOnlink != 0 || slices.ContainsFunc(hopsOf(r), func(via netip.Addr) bool {
+		return !via.IsValid() || via.Is6() && via.IsLinkLocalUnicast() || via == a.Peer || a.Prefix.Contains(via) || byRoute(via, all)
+	})
+}
+
+// byRoute reports whether an on-link route, which is not the network of an address, leads
+// to a gateway.
+func byRoute(via netip.Addr, all []netstate.Route) bool {
+	return slices.ContainsFunc(all, func(o netstate.Route) bool {
+		return spoken(o) && !o.Via.IsValid() && len(o.NextHops) == 0 && !o.Default() && o.Dst.Contains(via)
+	})
+}
+
+// mayAdd reports whether an address more is taken over. With one that is gone, where the
+// kernel shows it, it is yet to be seen whether that is a replacement.
+func (c change) mayAdd(gone bool) bool {
+	if c.Taken {
+		return c.Wired
+	}
+	return !gone
 }
 
 // given are the addresses of a family that somebody has given the link for good and
 // that it can use. While an IPv6 one is not known to be the link's alone, a setup
-// counts on it, as its wiring must hold it; a guest is told of it only then.
+// counts on it, as its wiring must hold it; a guest is told of it only then, and where
+// the wiring lets it use it.
 func (c change) given(ipv4 bool) []netstate.Addr {
-	return slices.DeleteFunc(c.now.AddrsOf(c.index), func(a netstate.Addr) bool {
-		unsettled := a.Flags&netstate.AddrTentative != 0 && !c.Wired
-		return a.Prefix.Addr().Is4() != ipv4 || !lasting(a) || unsettled
+	return slices.DeleteFunc(c.addrsOf(c.now, ipv4), func(a netstate.Addr) bool {
+		held := c.Held != nil && !slices.Contains(c.Held, a.Prefix.Addr())
+		return !lasting(a) || !c.Wired && (a.Flags&netstate.AddrTentative != 0 || held)
 	})
 }
 
@@ -144,20 +218,6 @@ func lasting(a netstate.Addr) bool {
 	return a.Global() && a.ValidLft == netstate.Forever && a.Flags&bad == 0
 }
 
-// replaces reports whether what a link has of a family takes the place of what it had.
-// The filters know no family that the guest has nothing of: that waits for a setup.
-func (c change) replaces(had, has []netstate.Addr) bool {
-	served := slices.ContainsFunc(had, netstate.Addr.Global)
-	if len(has) == 0 || !served && !c.Wired {
-		return false
-	}
-	if slices.ContainsFunc(has, func(a netstate.Addr) bool { return !containsAddr(had, a) }) {
-		return true
-	}
-	gone := slices.ContainsFunc(had, func(a netstate.Addr) bool { return lasting(a) && !containsAddr(has, a) })
-	return gone && c.mayLose()
-}
-
 // mayLose reports whether what is gone of a family that still has an address is given up.
 func (c change) mayLose() bool { return c.Wired && !c.Taken && c.up }
 
@@ -165,11 +225,13 @@ func containsAddr(all []netstate.Addr, a netstate.Addr) bool {
 	return slices.ContainsFunc(all, func(o netstate.Addr) bool { return o.Prefix == a.Prefix && o.Peer == a.Peer })
 }
 
-// neighbors are all of the snapshot's, with those of the link that somebody has set since.
-func (c change) neighbors() (out []netstate.Neighbor, changed bool) {
+// neighbors are all of the snapshot's, with those of the link that somebody has set since,
+// but for a family that stays as it was.
+func (c change) neighbors(not4, not6 bool) (out []netstate.Neighbor, changed bool) {
 	out = slices.Clone(c.was.Neighbors)
 	for _, n := range c.now.NeighborsOf(c.index) {
-		if !n.Permanent() || !n.MAC.IsUnicast() || n.Addr.IsMulticast() {
+		stays := n.Addr.Is4() && not4 || n.Addr.Is6() && not6
+		if stays || !n.Permanent() || !n.MAC.IsUnicast() || n.Addr.IsMulticast() {
 			continue
 		}
 		same := func(o netstate.Neighbor) bool { return o.Link == n.Link && o.Addr == n.Addr && o.Permanent() }

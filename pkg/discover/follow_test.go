@@ -61,9 +61,12 @@ func TestFollow(t *testing.T) {
 	keeps := Following{Link: "eth0"}
 	takes := Following{Link: "eth0", Taken: true}
 	wired := func(f Following) Following { f.Wired = true; return f }
+	held := Following{Link: "eth0", Held: []netip.Addr{netip.MustParseAddr("10.244.1.7"), netip.MustParseAddr("fd00:10:244:1::7")}}
 	gatewayMoved := shapes.With(withoutRoute(was, "0.0.0.0/0"), shapes.Route("0.0.0.0/0", "10.244.1.254"))
 	heard, worse := shapes.Route("2001:db8::/32", "fe80::9"), shapes.Route("0.0.0.0/0", "10.244.1.254")
 	heard.Protocol, worse.Priority = protocolRA, 9
+	byRouter := shapes.Route("0.0.0.0/0", "10.244.1.254")
+	byRouter.Protocol = protocolRA
 	tests := []struct {
 		name string
 		now  netstate.Snapshot
@@ -75,10 +78,26 @@ func TestFollow(t *testing.T) {
 		{"nothing, taken", taken(was), takes, "", ""},
 		{"nothing, for a setup", taken(was), wired(takes), "", ""},
 		{"another address", shapes.WithAddr(withoutAddr(was, old), moved), keeps, moved, old},
-		{"another address, taken", shapes.WithAddr(taken(was), moved), takes, moved, old},
-		{"an address put back and another", shapes.WithAddr(shapes.WithAddr(taken(was), old), moved), takes, old + " " + moved, ""},
+		{"another address, taken", shapes.WithAddr(taken(was), moved), takes, "", ""},
+		{"another address, taken, for a setup", shapes.WithAddr(taken(was), moved), wired(takes), old + " " + moved, ""},
+		{"another address and a gateway, taken", shapes.With(shapes.WithAddr(taken(was), moved), shapes.Route("0.0.0.0/0", "10.244.1.1")), takes, moved, old},
+		{"another address, and a gateway that it does not reach, taken", shapes.With(shapes.WithAddr(taken(was), "192.0.2.7/24"), shapes.Route("0.0.0.0/0", "10.244.1.1")), takes, "", ""},
+		{"another address, and a gateway that nobody has set, taken", shapes.With(shapes.WithAddr(taken(was), moved), byRouter), takes, "", ""},
+		{"another address, and the other family's gateway, taken", shapes.With(shapes.WithAddr(taken(was), moved), shapes.Route("::/0", "fd00:10:244:1::1")), takes, "", ""},
+		{"an address put back and another", shapes.WithAddr(shapes.WithAddr(taken(was), old), moved), takes, "", ""},
+		{"an address put back and another, for a setup", shapes.WithAddr(shapes.WithAddr(taken(was), old), moved), wired(takes), old + " " + moved, ""},
+		{"a route by an address more, taken", shapes.With(shapes.WithAddr(taken(was), "192.0.2.7/24"), shapes.Route("10.9.0.0/16", "192.0.2.1")), takes, "", ""},
+		{"a route by an address more, taken, for a setup", shapes.With(shapes.WithAddr(taken(was), "192.0.2.7/24"), shapes.Route("10.9.0.0/16", "192.0.2.1")), wired(takes), "10.9.0.0/16 192.0.2.1", ""},
+		{"an address more, of a guest that is held", shapes.WithAddr(was, moved), held, "", ""},
+		{"another address, of a guest that is held", shapes.WithAddr(withoutAddr(was, old), moved), held, "", ""},
+		{"another network, of a guest that is held", shapes.With(shapes.WithAddr(withoutRoute(withoutAddr(was, old), "0.0.0.0/0"), "192.0.2.7/24"), shapes.Route("0.0.0.0/0", "192.0.2.1")), held, "", ""},
+		{"another gateway, of a guest that is held", gatewayMoved, held, "0.0.0.0/0 10.244.1.254", "0.0.0.0/0 10.244.1.1"},
+		{"an address more, of a guest that is held, for a setup", shapes.WithAddr(was, moved), wired(held), old + " " + moved, ""},
+		{"another address, whose gateway is yet to come", shapes.WithAddr(withoutRoute(withoutAddr(was, old), "0.0.0.0/0"), moved), keeps, "", ""},
+		{"another address, whose gateway is yet to come, for a setup", shapes.WithAddr(withoutRoute(withoutAddr(was, old), "0.0.0.0/0"), moved), wired(keeps), "", ""},
+		{"another address, of a link that is down", changed(shapes.WithAddr(withoutAddr(was, old), moved), func(s *netstate.Snapshot) { linkOf(s).Up = false }), wired(keeps), "", ""},
 		{"an address put back", shapes.WithAddr(taken(was), old), takes, "", ""},
-		{"an address more", shapes.WithAddr(was, moved), keeps, old + " ", ""},
+		{"an address more", shapes.WithAddr(was, moved), keeps, old + " " + moved, ""},
 		{"an address gone, with all of its family", withoutAddr(was, old), keeps, "", ""},
 		{"an address gone, with all of its family, for a setup", withoutAddr(was, old), wired(keeps), "", ""},
 		{"one of another prefix length", shapes.WithAddr(withoutAddr(was, old), "10.244.1.7/16"), keeps, "10.244.1.7/16", ""},
@@ -102,11 +121,13 @@ func TestFollow(t *testing.T) {
 		{"a link-local one", shapes.WithAddr(was, "fe80::99/64"), keeps, "", ""},
 		{"another network altogether", shapes.With(shapes.WithAddr(taken(was), "192.0.2.7/24"), shapes.Route("0.0.0.0/0", "192.0.2.1")), takes, "0.0.0.0/0 192.0.2.1", "10.244.1."},
 		{"another network, whose routes are not there yet", shapes.WithAddr(taken(was), "192.0.2.7/24"), takes, "", ""},
-		{"another network, whose routes are not there yet, for a setup", shapes.WithAddr(taken(was), "192.0.2.7/24"), wired(takes), "192.0.2.7/24", "10.244.1."},
+		{"another network, whose routes are not there yet, for a setup", shapes.WithAddr(taken(was), "192.0.2.7/24"), wired(takes), old + " 192.0.2.7/24", ""},
 		{"another gateway", gatewayMoved, keeps, "0.0.0.0/0 10.244.1.254", "0.0.0.0/0 10.244.1.1"},
 		{"another gateway, taken", shapes.With(taken(was), shapes.Route("0.0.0.0/0", "10.244.1.254")), takes, "0.0.0.0/0 10.244.1.254", "0.0.0.0/0 10.244.1.1"},
 		{"no gateway", withoutRoute(was, "0.0.0.0/0"), keeps, "", ""},
-		{"no gateway, for a setup", withoutRoute(was, "0.0.0.0/0"), wired(keeps), old, "0.0.0.0/0 10.244.1.1"},
+		{"no gateway, for a setup", withoutRoute(was, "0.0.0.0/0"), wired(keeps), "", ""},
+		{"no gateway of one family, and another of the other, for a setup", shapes.With(withoutRoute(withoutRoute(was, "0.0.0.0/0"), "::/0"), shapes.Route("::/0", "fe80::9")), wired(keeps), "::/0 fe80::9", "::/0 fd00"},
+
 		{"a gateway more, worse", shapes.With(was, worse), keeps, "0.0.0.0/0 10.244.1.254", ""},
 		{"a route more", shapes.With(was, shapes.Route("10.9.0.0/16", "10.244.1.9")), keeps, "10.9.0.0/16 10.244.1.9", ""},
 		{"a router's route", shapes.With(was, heard), keeps, "", ""},
@@ -188,6 +209,42 @@ func TestAFamilyIsNotLost(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestHostAddressesAreFollowed where the gateway is by a route of its own.
+func TestHostAddressesAreFollowed(t *testing.T) {
+	const old, moved = "192.168.77.9/32", "192.168.77.99/32"
+	for name, was := range map[string]netstate.Snapshot{"calico": shapes.Calico(), "aws": shapes.AWS()} {
+		was.Addrs, was.Routes = slices.Clip(was.Addrs), slices.Clip(was.Routes)
+		gateway := []netstate.Route{shapes.Route("169.254.1.1/32", ""), shapes.Route("0.0.0.0/0", "169.254.1.1")}
+		for _, f := range []Following{{Link: "eth0", Taken: true}, {Link: "eth0", Taken: true, Wired: true}, {Link: "eth0"}, {Link: "eth0", Wired: true}} {
+			stray := shapes.WithAddr(taken(was), moved)
+			want := old
+			switch {
+			case f.Taken && f.Wired:
+				want = old + " " + moved
+			case !f.Taken:
+				stray = shapes.WithAddr(withoutAddr(was, old), moved)
+				stray.Routes = nil // as Linux drops those of a link without addresses
+			}
+			if followed, _ := Follow(was, stray, f); ownText(followed) != want {
+				t.Errorf("%s: %+v: without a gateway the addresses are %s, want %s", name, f, ownText(followed), want)
+			}
+			followed, _ := Follow(was, shapes.With(stray, gateway...), f)
+			l := discoverEth0(t, followed, cluster(), config.Default()).Lease
+			if ownText(followed) != moved || len(l.Gateways()) != 1 {
+				t.Errorf("%s: %+v: with a gateway the addresses are %s by %v, want %s", name, f, ownText(followed), l.Gateways(), moved)
+			}
+		}
+	}
+}
+
+func ownText(s netstate.Snapshot) string {
+	var all []string
+	for _, a := range s.AddrsOf(shapes.Index) {
+		all = append(all, a.Prefix.String())
+	}
+	return strings.Join(all, " ")
 }
 
 // TestMoved says what is not as it was, in words, each once.

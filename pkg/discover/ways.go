@@ -7,14 +7,16 @@ import (
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
-// routes are the link's, given its addresses. A route to a destination takes the place
+// routes are the link's of one family, given its addresses. A route to a destination takes the place
 // of those that were there; what goes by way of an address that is no more goes with it.
-func (c change) routes(addrs []netstate.Addr) (out []netstate.Route, changed bool) {
-	had := c.was.RoutesOf(c.index)
-	has := c.ways(addrs)
+func (c change) routes(ipv4 bool, addrs []netstate.Addr) (out []netstate.Route, changed bool) {
+	had := c.routesOf(c.was, ipv4)
+	has := c.ways(ipv4, addrs)
 	out = slices.DeleteFunc(slices.Clone(had), func(r netstate.Route) bool { return c.went(r, addrs, has) })
 	for _, r := range has {
-		if containsRoute(had, r) {
+		// The kernel makes none for a further address of a network.
+		further := r.Protocol == netstate.ProtocolKernel && slices.ContainsFunc(out, func(o netstate.Route) bool { return sameEnd(o, r) })
+		if further || containsRoute(had, r) {
 			continue
 		}
 		out = slices.DeleteFunc(out, func(o netstate.Route) bool { return sameEnd(o, r) && !containsRoute(has, o) && !unspoken(o) })
@@ -28,12 +30,23 @@ func (c change) routes(addrs []netstate.Addr) (out []netstate.Route, changed boo
 
 // ways are the routes that somebody has set for good, and those to the networks of the
 // addresses.
-func (c change) ways(addrs []netstate.Addr) []netstate.Route {
-	return slices.DeleteFunc(c.now.RoutesOf(c.index), func(r netstate.Route) bool {
-		if unspoken(r) || broadcastOrOwn(r) || !c.follows(r, addrs) {
+func (c change) ways(ipv4 bool, addrs []netstate.Addr) []netstate.Route {
+	left := slices.DeleteFunc(c.addrsOf(c.now, ipv4), func(a netstate.Addr) bool { return !lasting(a) || containsAddr(addrs, a) })
+	return slices.DeleteFunc(c.routesOf(c.now, ipv4), func(r netstate.Route) bool {
+		if unspoken(r) || broadcastOrOwn(r) || !c.follows(r, addrs) || byOneOf(left, r) && !byOneOf(addrs, r) {
 			return true
 		}
 		return r.Protocol == netstate.ProtocolKernel && !ofNetwork(r, addrs)
+	})
+}
+
+// byOneOf reports whether a route goes by one of the addresses.
+func byOneOf(addrs []netstate.Addr, r netstate.Route) bool {
+	return slices.ContainsFunc(addrs, func(a netstate.Addr) bool {
+		if r.PrefSrc.IsValid() {
+			return r.PrefSrc == a.Prefix.Addr()
+		}
+		return slices.ContainsFunc(hopsOf(r), func(via netip.Addr) bool { return via.IsValid() && (via == a.Peer || a.Prefix.Contains(via)) })
 	})
 }
 

@@ -10,7 +10,8 @@ import (
 
 // Peer is an address of the guest's, and the one that the tunnel knows it by. The
 // pod's kernel may have the guest's address itself (tc), or reach it by another link
-// (masquerade): what comes from it by a tunnel would be lost.
+// (masquerade): what comes from it by a tunnel would be lost. A stand-in that the guest
+// has no address for any more has none (Guest is not valid).
 type Peer struct{ Guest, StandIn netip.Addr }
 
 // firstStandIn is the guest's in the tunnel. Stand-ins count down from it, towards the
@@ -41,6 +42,35 @@ func Peers(l lease.Lease, pod netstate.Snapshot) []Peer {
 		}
 	}
 	return peers
+}
+
+// Readdressed gives the guest's addresses of a later lease the stand-ins that there
+// are: the tunnel and its routes stay, which a server without privileges could not change. An
+// address that stays keeps its own, and the others get what is left of their family, in order.
+// It also returns those for which nothing is left.
+func Readdressed(peers []Peer, l lease.Lease) (now []Peer, without []netip.Addr) {
+	now = slices.Clone(peers)
+	var added []netip.Addr
+	for i, p := range now {
+		if !slices.ContainsFunc(l.Addrs, func(a netip.Prefix) bool { return a.Addr() == p.Guest }) {
+			now[i].Guest = netip.Addr{}
+		}
+	}
+	for _, a := range l.Addrs {
+		relayed := slices.ContainsFunc(l.Server.DNS, func(dns netip.Addr) bool { return dns.Is4() == a.Addr().Is4() })
+		if relayed && !slices.ContainsFunc(now, func(p Peer) bool { return p.Guest == a.Addr() }) {
+			added = append(added, a.Addr())
+		}
+	}
+	for _, a := range added {
+		free := slices.IndexFunc(now, func(p Peer) bool { return !p.Guest.IsValid() && p.StandIn.Is4() == a.Is4() })
+		if free < 0 {
+			without = append(without, a)
+			continue
+		}
+		now[free].Guest = a
+	}
+	return now, without
 }
 
 // known are the addresses that mean something to the guest or to the pod.

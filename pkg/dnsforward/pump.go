@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 
 	"github.com/podwire/podwire/internal/survive"
 	"github.com/podwire/podwire/pkg/frame"
@@ -31,8 +32,8 @@ var ErrDropped = errors.New("the frame is dropped")
 type Pump struct {
 	tunnel        io.ReadWriteCloser
 	guest, server netstate.MAC
-	addrs         []netip.Addr // of the relay
-	peers         []Peer       // the guest's
+	addrs         []netip.Addr           // of the relay
+	peers         atomic.Pointer[[]Peer] // the guest's
 
 	// Panicked says who is told of a panic over a packet, which is lost; nil for nobody.
 	Panicked func(packet []byte) survive.Report
@@ -40,13 +41,29 @@ type Pump struct {
 
 // NewPump returns a pump between the guest of a lease and a tunnel that has the
 // lease's DNS addresses, and by which the kernel reaches the peers' stand-ins: a Read and a
-// Write take one IP packet without a header before it. A lease with other addresses
-// takes another pump.
+// Write take one IP packet without a header before it. A lease with other addresses of the
+// relay takes another pump.
 func NewPump(tunnel io.ReadWriteCloser, l lease.Lease, peers []Peer) *Pump {
-	return &Pump{
-		tunnel: tunnel, guest: l.MAC, server: l.Server.MAC,
-		addrs: slices.Clone(l.Server.DNS), peers: slices.Clone(peers),
+	p := &Pump{tunnel: tunnel, guest: l.MAC, server: l.Server.MAC, addrs: slices.Clone(l.Server.DNS)}
+	p.SetPeers(peers)
+	return p
+}
+
+// SetPeers changes by which addresses the guest asks, from its next packet on. The
+// stand-ins must be some of those that the tunnel was made for.
+func (p *Pump) SetPeers(peers []Peer) {
+	peers = slices.Clone(peers)
+	p.peers.Store(&peers)
+}
+
+// peer returns the peer that is told by one of its addresses.
+func (p *Pump) peer(is func(Peer) bool) (Peer, bool) {
+	peers := *p.peers.Load()
+	i := slices.IndexFunc(peers, is)
+	if i < 0 {
+		return Peer{}, false
 	}
+	return peers[i], peers[i].Guest.IsValid()
 }
 
 // FromGuest sends an Ethernet frame's packet into the tunnel, once its source is the
@@ -59,8 +76,8 @@ func (p *Pump) FromGuest(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDropped, err)
 	}
-	peer := slices.IndexFunc(p.peers, func(o Peer) bool { return o.Guest == packet.Src })
-	if packet.SrcMAC != p.guest || peer < 0 || !slices.Contains(p.addrs, packet.Dst) {
+	peer, ok := p.peer(func(o Peer) bool { return o.Guest == packet.Src })
+	if packet.SrcMAC != p.guest || !ok || !slices.Contains(p.addrs, packet.Dst) {
 		return fmt.Errorf("%w: from %s %s to %s", ErrDropped, packet.SrcMAC, packet.Src, packet.Dst)
 	}
 	// A question fits into one packet. Those in fragments could not be looked at.
@@ -68,7 +85,7 @@ func (p *Pump) FromGuest(b []byte) error {
 	if !ok || s.fragment || s.dst != port {
 		return fmt.Errorf("%w: not for port %d", ErrDropped, port)
 	}
-	s.setSource(packet.Data, p.peers[peer].StandIn)
+	s.setSource(packet.Data, peer.StandIn)
 	frame.FinishChecksum(packet.Data)
 	if _, err := p.tunnel.Write(packet.Data); err != nil {
 		return fmt.Errorf("writing to the tunnel: %w", err)
@@ -126,10 +143,10 @@ func (p *Pump) address(packet []byte) bool {
 	if !ok || s.ports && s.src != port || !slices.Contains(p.addrs, s.from) {
 		return false
 	}
-	peer := slices.IndexFunc(p.peers, func(o Peer) bool { return o.StandIn == s.to })
-	if peer < 0 {
+	peer, ok := p.peer(func(o Peer) bool { return o.StandIn == s.to })
+	if !ok {
 		return false
 	}
-	s.setDestination(packet, p.peers[peer].Guest)
+	s.setDestination(packet, peer.Guest)
 	return true
 }

@@ -157,12 +157,17 @@ func untagged(matches []plan.Match, v verdicts) []bpf.Instruction {
 	if matchesAll(matches) {
 		return nil
 	}
+	return ofVLAN(v.pass)
+}
+
+// ofVLAN is a verdict on frames of a VLAN. All others go on.
+func ofVLAN(verdict uint32) []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
 		bpf.LoadExtension{Num: bpf.ExtVLANTag},
 		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: vlanID, SkipTrue: 1},
-		bpf.RetConstant{Val: v.pass},
+		bpf.RetConstant{Val: verdict},
 	}
 }
 

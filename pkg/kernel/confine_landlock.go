@@ -55,7 +55,9 @@ func restrictFiles(b Bounds) (abi int, err error) {
 }
 
 // mayRead is the rule for something that is there. A rule is about a file, not about
-// a name: what takes its place later needs that of the directory.
+// a name: what takes its place later needs that of the directory. A directory such as
+// /etc holds too much else for that: what is renamed over a file there is not read, and the
+// guest keeps what it was told.
 func mayRead(path string) (landlock.Rule, bool) {
 	real, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -70,6 +72,9 @@ func mayRead(path string) (landlock.Rule, bool) {
 	}
 	if info.IsDir() {
 		return landlock.PathAccess(readDirs, real), true
+	}
+	if dir := filepath.Dir(real); strings.Count(dir, "/") > 1 {
+		real = dir
 	}
 	return landlock.PathAccess(readFiles, real), true
 }

@@ -71,6 +71,7 @@ func attempts(dir string) map[string]func() error {
 		"read the state":            openFile(in("state/eth0.json"), unix.O_RDONLY),
 		"list the state":            openFile(in("state"), unix.O_RDONLY|unix.O_DIRECTORY),
 		"read what was linked anew": func() error { return relinked(in("volume"), openFile(in("volume/status"), unix.O_RDONLY)) },
+		"read what takes its place": openFile(in("place/next"), unix.O_RDONLY),
 		"write the state":           openFile(in("state/eth0.json"), unix.O_WRONLY),
 		"truncate the state":        openFile(in("state/eth0.json"), unix.O_WRONLY|unix.O_TRUNC),
 		"make a file in the state":  openFile(in("state/new"), unix.O_WRONLY|unix.O_CREAT),
@@ -157,7 +158,7 @@ const (
 // refused are the attempts that succeed, or fail otherwise than by the system call's being
 // forbidden.
 var refused = map[string]string{
-	"read the state": "", "list the state": "", "read what was linked anew": "", "remove its socket": "",
+	"read the state": "", "list the state": "", "read what was linked anew": "", "read what takes its place": "", "remove its socket": "",
 	"make the ready file": "", "remove the ready file": "", "read an option": "", "signal itself": "",
 	"ask rtnetlink": "", "ask a nameserver": "network is unreachable",
 	"write the state": byRules, "truncate the state": byRules, "make a file in the state": byRules, "write the ready file": byRules,
@@ -192,7 +193,7 @@ func TestConfinedProcess(t *testing.T) {
 	}
 	ask, answers := startThreads(8)
 	c, err := Confine(Bounds{
-		Read:   []string{filepath.Join(dir, "state"), filepath.Join(dir, "volume/status"), "/proc/sys", filepath.Join(dir, "missing")},
+		Read:   []string{filepath.Join(dir, "state"), filepath.Join(dir, "volume/status"), filepath.Join(dir, "place/file"), "/etc/hostname", "/proc/sys", filepath.Join(dir, "missing")},
 		Create: []string{filepath.Join(dir, "ready")},
 		Remove: []string{filepath.Join(dir, "ready"), filepath.Join(dir, "state")},
 		Ask:    true,
@@ -266,7 +267,7 @@ func errText(err error) string {
 func confinedDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"state/eth0.json", "state/eth0.sock", "other/file", "ready/.keep", "volume/..1/status"} {
+	for _, name := range []string{"state/eth0.json", "state/eth0.sock", "other/file", "ready/.keep", "volume/..1/status", "place/file", "place/next"} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"), 0o644)); err != nil {
 			t.Fatal(err)

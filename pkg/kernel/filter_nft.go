@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"github.com/podwire/podwire/pkg/plan"
@@ -102,27 +104,14 @@ func (k *Kernel) withNFT(f func(*nftables.Conn) error) error {
 // addNFTFilter puts the filter into a chain of its own on the link's ingress.
 func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 	chain := chainOf(s)
-	// What the chain accepts is asked about by those of others yet.
-	rules, err := nftRulesOf(chain, s.Pass, expr.VerdictAccept)
+	rules, h, err := nftFilter(chain, s)
 	if err != nil {
 		return err
 	}
-	if s.Guard == nil && !matchesAll(s.Drop) {
-		rules = append(nftOfVLANs(chain), rules...)
-	}
-	drop, h, err := nftDropped(chain, s)
-	if err != nil {
-		return err
-	}
-	rules = append(rules, drop...)
 	behind := nftBehind(chain)
 	hidden := nftHidden(behind, h)
 	return k.withNFT(func(conn *nftables.Conn) error {
-		same := func(chain *nftables.Chain, rules []*nftables.Rule) bool {
-			has, err := conn.GetRules(nftTable, chain)
-			return err == nil && slices.EqualFunc(has, rules, sameRule)
-		}
-		if same(chain, rules) && (h.empty() || same(behind, hidden)) {
+		if nftHas(conn, chain, rules) && (h.empty() || nftHas(conn, behind, hidden)) {
 			return nil
 		}
 		conn.AddTable(nftTable)
@@ -135,32 +124,73 @@ func (k *Kernel) addNFTFilter(s plan.AddFilter) error {
 				conn.AddRule(r)
 			}
 		}
-		for {
-			some := rules[:min(len(rules), nftRules)]
-			for _, r := range some {
-				conn.AddRule(r)
-			}
-			if err := conn.Flush(); err != nil || len(some) == len(rules) {
-				return err
-			}
-			rules = rules[len(some):]
-		}
+		return nftAdd(conn, rules)
 	})
 }
 
-// nftOfVLANs pass frames of a VLAN, as untagged has it.
-func nftOfVLANs(chain *nftables.Chain) []*nftables.Rule {
+// nftHas reports whether a chain has these rules.
+func nftHas(conn *nftables.Conn, chain *nftables.Chain, rules []*nftables.Rule) bool {
+	has, err := conn.GetRules(nftTable, chain)
+	return err == nil && slices.EqualFunc(has, rules, sameRule)
+}
+
+// nftAdd sends the rules with what is to be done before them.
+func nftAdd(conn *nftables.Conn, rules []*nftables.Rule) error {
+	for {
+		some := rules[:min(len(rules), nftRules)]
+		for _, r := range some {
+			conn.AddRule(r)
+		}
+		if err := conn.Flush(); err != nil || len(some) == len(rules) {
+			return err
+		}
+		rules = rules[len(some):]
+	}
+}
+
+// nftFilter are the rules of a filter, and what is looked for behind extension headers.
+func nftFilter(chain *nftables.Chain, s plan.AddFilter) ([]*nftables.Rule, hidden, error) {
+	// What the chain accepts is asked about by those of others yet.
+	pass, err := nftRulesOf(chain, s.Pass, expr.VerdictAccept)
+	if err != nil {
+		return nil, hidden{}, err
+	}
+	drop, h, err := nftDropped(chain, s)
+	var vlans []*nftables.Rule
+	if s.Guard == nil && !matchesAll(s.Drop) {
+		vlans = nftOfVLANs(chain, expr.VerdictAccept)
+	}
+	return slices.Concat(vlans, pass, drop), h, err
+}
+
+// nftRule is a rule, with what it is in words, and a digest of what it does: by both it
+// is known again.
+func nftRule(chain *nftables.Chain, verdict *expr.Verdict, text string, exprs ...[]expr.Any) *nftables.Rule {
+	all := append(slices.Concat(exprs...), verdict)
+	digest := sha256.New()
+	for _, e := range all {
+		wire, err := expr.Marshal(byte(nftTable.Family), e)
+		if err != nil { // the library says it again when it sends the rule
+			wire = []byte(err.Error())
+		}
+		digest.Write(wire)
+	}
+	return &nftables.Rule{
+		Table: nftTable, Chain: chain, Exprs: all,
+		UserData: userdata.AppendString(nil, userdata.TypeComment, fmt.Sprintf("%s %x", text, digest.Sum(nil)[:8])),
+	}
+}
+
+// nftOfVLANs have a verdict on frames of a VLAN, as ofVLAN has it.
+func nftOfVLANs(chain *nftables.Chain, verdict expr.VerdictKind) []*nftables.Rule {
 	var out []*nftables.Rule
 	for _, tag := range []uint16{unix.ETH_P_8021Q, unix.ETH_P_8021AD} {
-		out = append(out, &nftables.Rule{
-			Table: nftTable, Chain: chain,
-			Exprs: append(load(expr.PayloadBaseLLHeader, offEtherType, port(tag)...),
+		out = append(out, nftRule(chain, &expr.Verdict{Kind: verdict}, fmt.Sprintf("vlan (%#x)", tag),
+			load(expr.PayloadBaseLLHeader, offEtherType, port(tag)...), []expr.Any{
 				&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: etherEnd, Len: 2},
 				bitsOf(port(vlanID)),
 				&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: port(0)},
-				&expr.Verdict{Kind: expr.VerdictAccept}),
-			UserData: comment(fmt.Sprintf("pass vlan (%#x)", tag)),
-		})
+			}))
 	}
 	return out
 }
@@ -191,16 +221,13 @@ func nftRulesOf(chain *nftables.Chain, matches []plan.Match, verdict expr.Verdic
 		if verdict == expr.VerdictAccept {
 			text = "pass " + text
 		}
-		rules[i] = &nftables.Rule{
-			Table: nftTable, Chain: chain,
-			Exprs:    append(exprs, &expr.Verdict{Kind: verdict}),
-			UserData: comment(text),
-		}
+		rules[i] = nftRule(chain, &expr.Verdict{Kind: verdict}, text, exprs)
 	}
 	return rules, nil
 }
 
-// sameRule compares rules by the words that they carry as a comment.
+// sameRule compares rules by what they carry as a comment. One of a release that wrote no
+// digest is another.
 func sameRule(a, b *nftables.Rule) bool { return slices.Equal(a.UserData, b.UserData) }
 
 func chainOf(s plan.AddFilter) *nftables.Chain {

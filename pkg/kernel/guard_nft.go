@@ -3,13 +3,12 @@
 package kernel
 
 import (
-	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
 
 	"github.com/podwire/podwire/pkg/plan"
@@ -21,7 +20,7 @@ func nftGuard(chain *nftables.Chain, s plan.AddFilter) ([]*nftables.Rule, error)
 	if err := checkGuard(s); err != nil {
 		return nil, err
 	}
-	return flatten(chain, guardRules(*s.Guard), nil), nil
+	return append(nftOfVLANs(chain, expr.VerdictDrop), flatten(chain, guardRules(*s.Guard), nil)...), nil
 }
 
 // flatten makes a rule of each that decides, with all that those say which it is of.
@@ -35,34 +34,29 @@ func flatten(chain *nftables.Chain, rules []rule, of []field) []*nftables.Rule {
 		case len(r.rules) > 0:
 			out = append(out, flatten(chain, r.rules, all)...)
 		default:
-			out = append(out, nftRule(chain, all, r.drop))
+			out = append(out, guardRule(chain, all, r.drop))
 		}
 	}
 	return out
 }
 
-func nftRule(chain *nftables.Chain, all []field, drop bool) *nftables.Rule {
-	verdict, text := expr.VerdictAccept, "pass"
+func guardRule(chain *nftables.Chain, all []field, drop bool) *nftables.Rule {
+	verdict, text := expr.VerdictAccept, "guard: pass" // a comment has no room for what
 	if drop {
-		verdict, text = expr.VerdictDrop, "drop"
+		verdict, text = expr.VerdictDrop, "guard: drop"
 	}
 	var exprs []expr.Any
 	for _, f := range all {
 		exprs = append(exprs, f.exprs()...)
 	}
-	// The rule says it all itself, and a comment has no room for it.
-	digest := sha256.Sum256(fmt.Append(nil, all))
-	return &nftables.Rule{
-		Table: nftTable, Chain: chain,
-		Exprs:    append(exprs, &expr.Verdict{Kind: verdict}),
-		UserData: comment(fmt.Sprintf("guard: %s %x", text, digest[:8])),
-	}
+	return nftRule(chain, &expr.Verdict{Kind: verdict}, text, exprs)
 }
-
-func comment(text string) []byte { return userdata.AppendString(nil, userdata.TypeComment, text) }
 
 // exprs go on where the field is as it is wanted.
 func (f field) exprs() []expr.Any {
+	if f.at == offEtherType { // which the tag that the kernel took out would hide
+		return etherType(binary.BigEndian.Uint16(f.want))
+	}
 	load := &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: f.at - etherEnd, Len: uint32(len(f.want))}
 	switch {
 	case f.transport:
@@ -100,11 +94,8 @@ func nftBehind(chain *nftables.Chain) *nftables.Chain {
 func nftJumps(chain *nftables.Chain) []*nftables.Rule {
 	var out []*nftables.Rule
 	for _, kind := range extensions {
-		out = append(out, &nftables.Rule{
-			Table: nftTable, Chain: chain,
-			Exprs:    append(ipv6Exprs(byte(kind)), &expr.Verdict{Kind: expr.VerdictJump, Chain: nftBehind(chain).Name}),
-			UserData: comment(fmt.Sprintf("behind header %d", kind)),
-		})
+		jump := &expr.Verdict{Kind: expr.VerdictJump, Chain: nftBehind(chain).Name}
+		out = append(out, nftRule(chain, jump, fmt.Sprintf("behind header %d", kind), ipv6Exprs(byte(kind))))
 	}
 	return out
 }
@@ -113,27 +104,11 @@ func nftJumps(chain *nftables.Chain) []*nftables.Rule {
 // as far as these lead. What has not the header in which it would be told what the
 // packet is, is dropped, as compiler.behind has it.
 func nftHidden(chain *nftables.Chain, h hidden) []*nftables.Rule {
+	icmp, udp := lastHeader(unix.IPPROTO_ICMPV6, expr.CmpOpEq), lastHeader(unix.IPPROTO_UDP, expr.CmpOpEq)
 	var out []*nftables.Rule
 	add := func(kind expr.VerdictKind, text string, exprs ...[]expr.Any) {
-		out = append(out, &nftables.Rule{
-			Table: nftTable, Chain: chain,
-			Exprs:    append(slices.Concat(exprs...), &expr.Verdict{Kind: kind}),
-			UserData: comment(text),
-		})
+		out = append(out, nftRule(chain, &expr.Verdict{Kind: kind}, text, exprs...))
 	}
-	behind := func(protocol byte, op expr.CmpOp) []expr.Any {
-		return []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: op, Register: 1, Data: []byte{protocol}},
-		}
-	}
-	there := func(octets int) []expr.Any { // so many, whatever they are
-		return []expr.Any{
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: uint32(octets)},
-			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: make([]byte, octets)},
-		}
-	}
-	icmp, udp := behind(unix.IPPROTO_ICMPV6, expr.CmpOpEq), behind(unix.IPPROTO_UDP, expr.CmpOpEq)
 	add(expr.VerdictReturn, "later fragments", []expr.Any{
 		&expr.Exthdr{DestRegister: 1, Type: unix.IPPROTO_FRAGMENT, Offset: 2, Len: 2, Op: expr.ExthdrOpIpv6},
 		bitsOf(port(fragOffset6)),
@@ -150,14 +125,30 @@ func nftHidden(chain *nftables.Chain, h hidden) []*nftables.Rule {
 		add(expr.VerdictDrop, fmt.Sprintf("udp %v", p), udp, load(expr.PayloadBaseTransportHeader, offset, want...))
 	}
 	if len(h.types) > 0 {
-		icmp = append(icmp, there(1)...)
+		icmp = append(icmp, transportOf(1)...)
 	}
 	if len(h.ports) > 0 {
-		udp = append(udp, there(sizeofUDP)...)
+		udp = append(udp, transportOf(sizeofUDP)...)
 	}
-	add(expr.VerdictReturn, fmt.Sprintf("other icmp6 (%d)", len(h.types)), icmp)
-	add(expr.VerdictReturn, fmt.Sprintf("other udp (%d)", len(h.ports)), udp)
-	add(expr.VerdictReturn, "neither", behind(unix.IPPROTO_ICMPV6, expr.CmpOpNeq), behind(unix.IPPROTO_UDP, expr.CmpOpNeq))
+	add(expr.VerdictReturn, "other icmp6", icmp)
+	add(expr.VerdictReturn, "other udp", udp)
+	add(expr.VerdictReturn, "neither", lastHeader(unix.IPPROTO_ICMPV6, expr.CmpOpNeq), lastHeader(unix.IPPROTO_UDP, expr.CmpOpNeq))
 	add(expr.VerdictDrop, "nobody can tell")
 	return out
+}
+
+// lastHeader compares what stands behind the extension headers.
+func lastHeader(protocol byte, op expr.CmpOp) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: op, Register: 1, Data: []byte{protocol}},
+	}
+}
+
+// transportOf goes on where there is so much of a transport header, whatever is in it.
+func transportOf(octets int) []expr.Any {
+	return []expr.Any{
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: uint32(octets)},
+		&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: make([]byte, octets)},
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/nftables/expr"
 	"golang.org/x/net/bpf"
 
 	"github.com/podwire/podwire/pkg/netstate"
@@ -48,6 +49,7 @@ var guardFrames = []struct {
 	frame       []byte
 	pass, blind bool
 	malformed   bool
+	untagged    bool // the kernel takes its tag out, and it passes
 }{
 	{name: "ARP request", frame: ether(0x0806, arp(1, podIP, gatewayIP)), pass: true, blind: true},
 	{name: "ARP answer", frame: ether(0x0806, arp(2, podIP, gatewayIP)), pass: true, blind: true},
@@ -128,7 +130,11 @@ var guardFrames = []struct {
 	{name: "IPv6 cut short", frame: ether(0x86dd, udp6(5353, 53))[:37], blind: true, malformed: true},
 
 	{name: "IPv4 of a VLAN", frame: vlan(ether(0x0800, from4(udp(5353, 53, 0, 0), podIP)))},
-	{name: "IPv4 of no VLAN, tagged", frame: edit(vlan(ether(0x0800, from4(udp(5353, 53, 0, 0), podIP))), 14, 0, 0)},
+	{name: "IPv4 of no VLAN, tagged", frame: edit(vlan(ether(0x0800, from4(udp(5353, 53, 0, 0), podIP))), 14, 0xe0, 0), untagged: true},
+	{name: "IPv6 of no VLAN, tagged", frame: edit(vlan(ether(0x86dd, udp6(5353, 53))), 14, 0, 0), untagged: true},
+	{name: "router advertisement of no VLAN, tagged", frame: edit(vlan(ether(0x86dd, icmp6(134, ownLink, make([]byte, 8)...))), 14, 0, 0)},
+	{name: "another protocol of no VLAN, tagged", frame: edit(vlan(ether(0x8035, arp(3, podIP, podIP))), 14, 0, 0)},
+	{name: "IPv4 of no VLAN, tagged twice", frame: edit(vlan(edit(vlan(ether(0x0800, from4(udp(5353, 53, 0, 0), podIP))), 14, 0, 0)), 14, 0, 0)},
 	{name: "IPv4 of two VLANs", frame: vlan(vlan(ether(0x0800, from4(udp(5353, 53, 0, 0), podIP))))},
 	{name: "spanning tree", frame: ether(0x0026, make([]byte, 38))},
 	{name: "another protocol", frame: marker(3)},
@@ -187,7 +193,7 @@ func TestGuardHoldsOnTheWire(t *testing.T) {
 					if c.malformed {
 						continue
 					}
-					want := c.pass && g.Known() || c.blind && !g.Known()
+					want := c.pass && g.Known() || c.blind && !g.Known() || c.untagged
 					if got := f.comes(t, c.frame); got != want {
 						t.Errorf("%s: passes is %v (addresses known: %v)", c.name, got, g.Known())
 					}
@@ -204,6 +210,36 @@ func TestGuardHoldsOnTheWire(t *testing.T) {
 				t.Errorf("left behind:\n%s", got)
 			}
 		})
+	}
+}
+
+// TestRulesOfAnOlderReleaseAreReplaced: they have the same words and no digest, or another
+// one.
+func TestRulesOfAnOlderReleaseAreReplaced(t *testing.T) {
+	t.Parallel()
+	f := newFiltered(t, WithoutTC())
+	step := plan.AddFilter{Link: "eth0", Name: "test", Drop: []plan.Match{{Kind: plan.MatchDHCPClient}}}
+	f.do(t, step)
+	want := f.Run(t, "nft", "list", "ruleset")
+	words := step.Drop[0].String()
+	if !strings.Contains(want, words+" ") {
+		t.Fatalf("%q is not in\n%s", words, want)
+	}
+	for _, older := range []string{words, words + " 0000000000000000"} {
+		f.Run(t, "nft", "flush", "chain", "netdev", "podwire", "eth0/test")
+		f.Run(t, "nft", "add", "rule", "netdev", "podwire", "eth0/test", "udp", "dport", "68", "drop", "comment", `"`+older+`"`)
+		f.do(t, step)
+		if got := f.Run(t, "nft", "list", "ruleset"); got != want {
+			t.Errorf("%q: got\n%s\nwant\n%s", older, got, want)
+		}
+	}
+	chain := chainOf(step)
+	other := nftRule(chain, &expr.Verdict{Kind: expr.VerdictDrop}, words, etherType(0x0800))
+	if same := nftRule(chain, &expr.Verdict{Kind: expr.VerdictDrop}, words, etherType(0x0800)); !sameRule(other, same) {
+		t.Error("the same rule is another")
+	}
+	if changed := nftRule(chain, &expr.Verdict{Kind: expr.VerdictAccept}, words, etherType(0x0800)); sameRule(other, changed) {
+		t.Error("another verdict is the same rule")
 	}
 }
 
@@ -305,12 +341,13 @@ func TestGuardThatCannotBeIsAnError(t *testing.T) {
 	}
 	many := plan.Guard{MAC: guestMAC}
 	_, many.Addrs = addresses(400)
-	if _, err := compileStep(plan.AddFilter{Guard: &many}, verdicts{}); err == nil || !strings.Contains(err.Error(), "too many addresses") {
+	if _, err := compileStep(plan.AddFilter{Guard: &many}, verdicts{}); err == nil || !strings.Contains(err.Error(), "too many addresses for a guard") {
 		t.Errorf("many addresses: %v", err)
 	}
-	many.Addrs = many.Addrs[:64]
+	many.Addrs = many.Addrs[:90]
+	many.Others = []netip.Addr{gatewayIP6, ownLink}
 	program, err := compileStep(plan.AddFilter{Guard: &many}, verdicts{})
-	t.Logf("64 IPv6 addresses, %d instructions, %v", len(program), err)
+	t.Logf("90 IPv6 addresses, %d instructions, %v", len(program), err)
 	if err != nil {
 		t.Error(err)
 	}

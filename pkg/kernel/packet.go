@@ -107,11 +107,23 @@ func packetSocket(index int, accept []plan.Match, prepare func(fd int) error) (f
 	if err := attachFilter(fd, accept); err != nil {
 		return -1, fmt.Errorf("filtering frames: %w", err)
 	}
-	err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian16(unix.ETH_P_ALL), Ifindex: index})
-	if err != nil {
-		return -1, fmt.Errorf("binding to the link: %w", err)
+	if err := bindTo(fd, index, accept); err != nil {
+		return -1, err
 	}
 	return fd, nil
+}
+
+// bindTo binds a socket to a link. One that is to hear nothing costs the link's frames
+// nothing: it is asked about none as long as it has no protocol.
+func bindTo(fd, index int, accept []plan.Match) error {
+	to := &unix.SockaddrLinklayer{Ifindex: index}
+	if len(accept) > 0 {
+		to.Protocol = bigEndian16(unix.ETH_P_ALL)
+	}
+	if err := unix.Bind(fd, to); err != nil {
+		return fmt.Errorf("binding to the link: %w", err)
+	}
+	return nil
 }
 
 // attachFilter makes the socket accept the matches alone.

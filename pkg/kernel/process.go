@@ -31,41 +31,21 @@ const (
 // the file at logPath, or dropped where that is empty. env is its whole
 // environment; nil is the caller's. A child that ends before it is ready, or that
 // is not when ctx ends, is an error, with the last line that it logged; it does
-// not outlive it.
+// not outlive it. Where there can be no log, the error is ErrNoLog, and nothing was started.
 func Detach(ctx context.Context, argv []string, env []string, logPath string) (pid int, err error) {
 	if len(argv) == 0 {
 		return 0, errors.New("starting a process: no command")
 	}
 	log, offset, err := openLog(logPath)
 	if err != nil {
-		return 0, fmt.Errorf("starting %q: %w", argv[0], err)
+		return 0, fmt.Errorf("starting %q: %w: %w", argv[0], ErrNoLog, err)
 	}
 	defer log.Close()
-	ready, theirs, err := os.Pipe()
+	cmd, ready, err := start(argv, env, log)
 	if err != nil {
 		return 0, fmt.Errorf("starting %q: %w", argv[0], err)
 	}
 	defer ready.Close()
-	if env == nil {
-		env = os.Environ()
-	}
-	cmd := &exec.Cmd{
-		Path: argv[0], Args: argv,
-		Env:    append(env[:len(env):len(env)], readyEnv+"="+strconv.Itoa(readyFD)),
-		Stdout: log, Stderr: log, ExtraFiles: []*os.File{theirs},
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if !strings.Contains(argv[0], "/") {
-		if cmd.Path, err = exec.LookPath(argv[0]); err != nil {
-			theirs.Close()
-			return 0, fmt.Errorf("starting %q: %w", argv[0], err)
-		}
-	}
-	err = cmd.Start()
-	theirs.Close()
-	if err != nil {
-		return 0, fmt.Errorf("starting %q: %w", argv[0], err)
-	}
 	if err := awaitReady(ctx, cmd, ready); err != nil {
 		if line := lastLine(logPath, offset); line != "" {
 			err = fmt.Errorf("%w; it said: %s", err, line)
@@ -75,6 +55,39 @@ func Detach(ctx context.Context, argv []string, env []string, logPath string) (p
 	// Somebody must take its exit status while this process lives.
 	go func() { _ = cmd.Wait() }()
 	return cmd.Process.Pid, nil
+}
+
+// ErrNoLog says that what a child says cannot be kept where it was to be.
+var ErrNoLog = errors.New("no log can be written")
+
+// start starts a child and returns the pipe through which it is to say that it is ready.
+func start(argv, env []string, log *os.File) (*exec.Cmd, *os.File, error) {
+	if env == nil {
+		env = os.Environ()
+	}
+	cmd := &exec.Cmd{
+		Path: argv[0], Args: argv,
+		Env:    append(env[:len(env):len(env)], readyEnv+"="+strconv.Itoa(readyFD)),
+		Stdout: log, Stderr: log,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	var err error
+	if !strings.Contains(argv[0], "/") {
+		if cmd.Path, err = exec.LookPath(argv[0]); err != nil {
+			return nil, nil, err
+		}
+	}
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer theirs.Close()
+	cmd.ExtraFiles = []*os.File{theirs}
+	if err := cmd.Start(); err != nil {
+		ready.Close()
+		return nil, nil, err
+	}
+	return cmd, ready, nil
 }
 
 // awaitReady waits for the child's byte. If none comes, the child is ended and

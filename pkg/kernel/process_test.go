@@ -114,7 +114,7 @@ func TestDetachWithoutAProgramOrALog(t *testing.T) {
 	if _, err := Detach(t.Context(), nil, nil, ""); err == nil {
 		t.Error("no command: started")
 	}
-	if _, err := Detach(t.Context(), []string{"true"}, nil, "/nonexistent/log"); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Detach(t.Context(), []string{"true"}, nil, "/nonexistent/log"); !errors.Is(err, fs.ErrNotExist) || !errors.Is(err, ErrNoLog) {
 		t.Errorf("no directory for the log: %v", err)
 	}
 	if _, err := detach(t.Context(), t, "printf x >&3; exec sleep 600", ""); err != nil {

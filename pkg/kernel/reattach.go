@@ -49,9 +49,5 @@ func reattach(fd int, name string, accept []plan.Match) error {
 	if err := attachFilter(fd, accept); err != nil {
 		return fmt.Errorf("filtering frames: %w", err)
 	}
-	err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian16(unix.ETH_P_ALL), Ifindex: int(req.Uint32())})
-	if err != nil {
-		return fmt.Errorf("binding to the link: %w", err)
-	}
-	return nil
+	return bindTo(fd, int(req.Uint32()), accept)
 }

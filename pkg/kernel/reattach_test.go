@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/podwire/podwire/pkg/plan"
@@ -49,5 +51,27 @@ func TestReattach(t *testing.T) {
 	}
 	if err := s.tap.Reattach(t.Context(), nil); err != nil {
 		t.Errorf("with nothing to hear: %v", err)
+	}
+}
+
+// TestASocketThatHearsNothing may hear something later, and costs its link nothing till then:
+// the kernel has no hook for it.
+func TestASocketThatHearsNothing(t *testing.T) {
+	t.Parallel()
+	s := newServed(t)
+	var hooks []byte
+	var err error
+	s.Do(t, func() { hooks, err = os.ReadFile("/proc/thread-self/net/packet") })
+	// The sixth field of each socket says whether it has a hook.
+	if fields := strings.Fields(string(hooks)); err != nil || len(fields) != 18 || fields[14] != "0" {
+		t.Errorf("%v: the sockets are\n%s", err, hooks)
+	}
+	if err := s.tap.Reattach(t.Context(), podMatches); err != nil {
+		t.Fatal(err)
+	}
+	dhcp := ether(0x0800, udp(68, 67, 0, 0))
+	s.send(t, dhcp)
+	if got := s.read(t); !bytes.Equal(got, dhcp) {
+		t.Errorf("heard %x", got)
 	}
 }

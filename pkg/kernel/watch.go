@@ -71,8 +71,13 @@ func (w *Watch) Wait(ctx context.Context) error {
 	if err := w.file.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() { defer close(late); _ = w.file.SetReadDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() {
+			<-late // or it would end the next Wait
+		}
+	}()
 	if err := w.hear(); err != nil {
 		return errors.Join(ctx.Err(), err)
 	}

@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/podwire/podwire/pkg/config"
+	"github.com/podwire/podwire/pkg/plan"
 )
 
 // TestDamageIsNamed: the one line says which file, which field, what is there and what is
@@ -85,40 +86,127 @@ func TestWhatIsNoPlainFileIsRefused(t *testing.T) {
 	}
 }
 
-// TestWhatIsSomebodyElsesIsRefused, be it the file, the directory or a link to that.
-func TestWhatIsSomebodyElsesIsRefused(t *testing.T) {
+// TestWhatIsSomebodyElsesIsNotReliedOn, be it the file or a link to the directory. In a
+// directory of somebody else's nothing new is kept, and what is there goes on.
+func TestWhatIsSomebodyElsesIsNotReliedOn(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give a file away")
 	}
 	const other = 107
-	for name, give := range map[string]func(dir, file, link string) error{
-		"the file":      func(_, file, _ string) error { return os.Chown(file, other, -1) },
-		"the directory": func(dir, _, _ string) error { return os.Chown(dir, other, -1) },
-		"the link":      func(_, _, link string) error { return os.Lchown(link, other, -1) },
-	} {
-		base := t.TempDir()
-		d, link := Dir(filepath.Join(base, "state")), filepath.Join(base, "link")
-		if err := errors.Join(d.Create(), os.Symlink(string(d), link), d.Save(example(t))); err != nil {
+	base := t.TempDir()
+	d, link := Dir(filepath.Join(base, "state")), Dir(filepath.Join(base, "link"))
+	r := example(t)
+	if err := errors.Join(d.Create(), os.Symlink(string(d), string(link)), link.Save(r), os.Chown(string(d), other, -1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []Dir{d, link} {
+		_, err := d.Load("eth0")
+		names, listErr := d.List()
+		if err := errors.Join(err, listErr, d.Create(), d.Save(r)); err != nil || len(names) != 1 {
+			t.Errorf("a directory of another, with a record of root's: %v, %v", names, err)
+		}
+	}
+	if err := d.Remove("eth0"); err != nil {
+		t.Errorf("removing it: %v", err)
+	}
+	if err := d.Save(r); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "user 107's: want a directory of this user's own") {
+		t.Errorf("a new record in a directory of another: %v", err)
+	}
+	if entries, _ := os.ReadDir(string(d)); len(entries) != 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+	if err := errors.Join(os.Chown(string(d), 0, -1), d.Save(r), os.Lchown(string(link), other, -1)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := link.Load("eth0")
+	_, listErr := link.List()
+	for _, err := range []error{err, listErr, link.Create()} {
+		if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "user 107's link") {
+			t.Errorf("a link of another: %v", err)
+		}
+	}
+	if err := os.Chown(d.Path("eth0"), other, -1); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Load("eth0")
+	if !errors.Is(err, ErrTheirs) || !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "user 107's") || got.Interface != r.Interface {
+		t.Errorf("a record of another: %+v, %v", got.Interface, err)
+	}
+	spoiled := strings.Replace(read0(t, d.Path("eth0")), `"queues": 1`, `"queues": 1000`, 1)
+	if err := os.WriteFile(d.Path("eth0"), []byte(spoiled), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Load("eth0"); err == nil || got.Interface == r.Interface {
+		t.Errorf("a bad record of another is taken: %v", err)
+	}
+}
+
+func read0(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestSettingsOfAnOlderReleaseDoNotDamage what puts the pod back.
+func TestSettingsOfAnOlderReleaseDoNotDamage(t *testing.T) {
+	d := Dir(t.TempDir())
+	r := example(t)
+	if err := d.Save(r); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(read0(t, d.Path("eth0")), `"config": {`, `"config": {"interfaces": ["eth0,1"],`, 1)
+	if err := os.WriteFile(d.Path("eth0"), []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Load("eth0")
+	var setting *config.Error
+	if !errors.Is(err, ErrConfig) || !errors.Is(err, ErrDamaged) || errors.Is(err, ErrTheirs) || !errors.As(err, &setting) || len(got.Steps) != len(r.Steps) {
+		t.Fatalf("%d steps, %v", len(got.Steps), err)
+	}
+	got.Phase = Undoing
+	if err := d.Save(got); err != nil {
+		t.Errorf("that it is taken back cannot be written: %v", err)
+	}
+	got.Phase = Recorded
+	if err := d.Save(got); err == nil {
+		t.Error("such a record is made")
+	}
+}
+
+// TestWhatCouldNotBeReadAgainIsNotWritten, and the record that is there stays.
+func TestWhatCouldNotBeReadAgainIsNotWritten(t *testing.T) {
+	d, good := Dir(t.TempDir()), example(t)
+	if err := d.Save(good); err != nil {
+		t.Fatal(err)
+	}
+	before := read0(t, d.Path("eth0"))
+	huge, other, odd := good, good, good
+	huge.Warnings = []string{strings.Repeat("x", maxSize)}
+	other.Interface.Tap = "docker0"
+	odd.Config.Queues = 1000
+	for says, r := range map[string]Record{"too many routes (": huge, `"docker0": want "tap-eth0"`: other, "queues": odd} {
+		if err := d.Save(r); err == nil || !strings.Contains(err.Error(), says) || errors.Is(err, ErrDamaged) {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	if entries, _ := os.ReadDir(string(d)); len(entries) != 1 || read0(t, d.Path("eth0")) != before {
+		t.Errorf("the state is another, or something beside it: %v", entries)
+	}
+}
+
+// TestNothingIsMadeOfTheNameOfAMacvtap, which is the pod interface itself.
+func TestNothingIsMadeOfTheNameOfAMacvtap(t *testing.T) {
+	for _, step := range []plan.Step{plan.CreateTap{Name: "eth0"}, plan.CreateBridge{Name: "eth0"}, plan.AddAddresses{Link: "eth0"}} {
+		r := bound(t, config.Macvtap)
+		if err := r.validate("eth0"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Dir(link).Load("eth0"); err != nil {
-			t.Errorf("%s, before: %v", name, err)
-		}
-		if err := give(string(d), d.Path("eth0"), link); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Dir(link).Load("eth0")
-		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "user 107") {
-			t.Errorf("%s: %v", name, err)
-		}
-		if name == "the file" {
-			continue
-		}
-		if err := Dir(link).Create(); !errors.Is(err, ErrForeign) {
-			t.Errorf("%s: Create: %v", name, err)
-		}
-		if _, err := Dir(link).List(); !errors.Is(err, ErrForeign) {
-			t.Errorf("%s: List: %v", name, err)
+		r.Steps = append(r.Steps, step)
+		if err := r.validate("eth0"); err == nil || !strings.Contains(err.Error(), "want no such step") {
+			t.Errorf("%s: %v", step.Kind(), err)
 		}
 	}
 }

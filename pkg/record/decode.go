@@ -1,16 +1,14 @@
 package record
 
 import (
-	"bytes"
 	"encoding"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strconv"
 	"strings"
 
+	"github.com/podwire/podwire/internal/jsonkeys"
 	"github.com/podwire/podwire/pkg/netstate"
 )
 
@@ -45,57 +43,14 @@ func decode(text []byte) (Record, error) {
 	if v := string(head.Version); v != strconv.Itoa(Version) {
 		return Record{}, &damage{"version", v, strconv.Itoa(Version)}
 	}
-	if err := onceEach(text); err != nil {
-		return Record{}, err
+	if key, twice := jsonkeys.Twice(text); twice {
+		return Record{}, &damage{"key", key, "each once in an object"}
 	}
 	var r Record
 	if err := json.Unmarshal(text, &r); err != nil {
 		return Record{}, located(text, reflect.TypeFor[Record](), "", err)
 	}
 	return r, nil
-}
-
-// onceEach refuses a key that is there twice: encoding/json would take the last one,
-// of whatever case, and another reader of the file the first.
-func onceEach(text []byte) error {
-	type level struct {
-		keys map[string]bool // nil in a list
-		key  string          // whose value comes next
-	}
-	var open []level
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	for {
-		t, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		delim, _ := t.(json.Delim)
-		if delim == '}' || delim == ']' {
-			open = open[:len(open)-1]
-			continue
-		}
-		if n := len(open) - 1; n >= 0 && open[n].keys != nil {
-			if open[n].key == "" { // in an object, key and value take turns
-				key := strings.ToLower(fmt.Sprint(t))
-				if open[n].keys[key] {
-					return &damage{"key", fmt.Sprint(t), "each once in an object"}
-				}
-				open[n].keys[key], open[n].key = true, "-"
-				continue
-			}
-			open[n].key = ""
-		}
-		switch delim {
-		case '{':
-			open = append(open, level{keys: map[string]bool{}})
-		case '[':
-			open = append(open, level{})
-		}
-	}
 }
 
 // located finds the value that could not be decoded: encoding/json names it only

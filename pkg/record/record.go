@@ -62,8 +62,18 @@ type Record struct {
 	HostUnknown bool `json:"hostUnknown,omitempty"`
 }
 
-// ErrDamaged says that a state file is there and cannot be used.
+// ErrDamaged says that a state file is there and cannot be used. Of two kinds of it the
+// record is returned all the same.
 var ErrDamaged = errors.New("the state file is damaged")
+
+var (
+	// ErrTheirs says that a state file is somebody else's, and holds a record that could
+	// be: good to read, and not to act on.
+	ErrTheirs = fmt.Errorf("%w", ErrDamaged)
+	// ErrConfig says that today's rules refuse a setting in the record. To put the pod back
+	// needs none; the error is also a *config.Error.
+	ErrConfig = fmt.Errorf("%w", ErrDamaged)
+)
 
 // fileMode lets the group of the directory read the state, which holds no secret:
 // where a pod's fsGroup gives a shared directory to the group of its VM's
@@ -90,8 +100,8 @@ func (d Dir) Socket(podInterface string) string {
 // Log is where a detached server writes its log.
 func (d Dir) Log() string { return filepath.Join(string(d), "serve.log") }
 
-// Create makes the directory, which only its owner may enter. The error is ErrForeign
-// where somebody else's is there.
+// Create makes the directory, which only its owner may enter. One that is there may be
+// somebody else's: Save says what may be kept in it.
 func (d Dir) Create() error {
 	if err := d.check(); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -104,7 +114,8 @@ func (d Dir) Create() error {
 
 // Load reads the record of a pod interface. The error is fs.ErrNotExist where
 // there is none, ErrDamaged where it cannot be used, and ErrForeign where the
-// directory cannot.
+// directory cannot. That may be somebody else's, who could keep a record of root's or this
+// user's from being found, but not make another.
 func (d Dir) Load(podInterface string) (Record, error) {
 	if err := d.check(); err != nil {
 		return Record{}, fmt.Errorf("reading the state: %w", err)
@@ -113,7 +124,7 @@ func (d Dir) Load(podInterface string) (Record, error) {
 }
 
 func load(path, podInterface string) (Record, error) {
-	text, err := read(path)
+	text, theirs, err := read(path)
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return Record{}, err
@@ -127,21 +138,29 @@ func load(path, podInterface string) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
+	switch err := r.Config.Validate(); {
+	case theirs != nil && err != nil:
+		return Record{}, theirs
+	case theirs != nil:
+		return r, theirs
+	case err != nil:
+		return r, fmt.Errorf("%w: %s: %w", ErrConfig, path, err)
+	}
 	return r, nil
 }
 
 // Save writes a record whole: to a temporary file, synced, renamed over the old
 // one, the directory synced. Either the old or the new record is there after a
-// crash at any point.
+// crash at any point. What Load would not take is refused, and so is a record of which
+// there is none yet, in a directory that is somebody else's.
 func (d Dir) Save(r Record) error {
-	r.Version = Version
-	text, err := json.MarshalIndent(r, "", " ")
+	text, err := d.encode(r)
 	if err != nil {
-		return fmt.Errorf("encoding the state: %w", err)
+		return err
 	}
 	path := d.Path(r.Interface.PodInterface)
 	temporary := path + ".tmp"
-	err = writeSynced(temporary, append(text, '\n'))
+	err = writeSynced(temporary, text)
 	if err == nil {
 		err = os.Rename(temporary, path)
 	}
@@ -150,6 +169,27 @@ func (d Dir) Save(r Record) error {
 		return d.Advise(fmt.Errorf("writing the state: %w", err))
 	}
 	return d.sync()
+}
+
+// encode is the text of a record that Load will take.
+func (d Dir) encode(r Record) ([]byte, error) {
+	r.Version = Version
+	err := r.validate(r.Interface.PodInterface)
+	if err == nil && r.Phase == Recorded { // what is done already must be written down anyhow
+		err = r.Config.Validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a state that could not be read again: %w", err)
+	}
+	text, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("encoding the state: %w", err)
+	}
+	if text = append(text, '\n'); len(text) > maxSize {
+		return nil, fmt.Errorf("the state would have %d octets, and %d are the most that is read again: the pod has too many routes (%d), addresses (%d) or links (%d)",
+			len(text), maxSize, len(r.Snapshot.Routes), len(r.Snapshot.Addrs), len(r.Snapshot.Links))
+	}
+	return text, d.MayHold(r.Interface.PodInterface)
 }
 
 // writeSynced writes a new file; one that a crash left under that name is
@@ -227,7 +267,7 @@ func (d Dir) Asides(podInterface string) ([]Aside, error) {
 			continue
 		}
 		aside := Aside{Path: filepath.Join(string(d), e.Name())}
-		if r, err := load(aside.Path, podInterface); err == nil {
+		if r, err := load(aside.Path, podInterface); err == nil || errors.Is(err, ErrConfig) {
 			aside.NetNS = &r.Snapshot.NetNS
 		}
 		out = append(out, aside)

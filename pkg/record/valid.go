@@ -20,7 +20,8 @@ var (
 
 // validate refuses a record whose steps would touch other links than the pod
 // interface and podwire's own two: a file must not be a way to reach further. Nor may
-// it hold what the rest of podwire takes for granted and does not look at again.
+// it hold what the rest of podwire takes for granted and does not look at again. The
+// settings are looked at apart.
 func (r Record) validate(podInterface string) error {
 	i := r.Interface
 	switch {
@@ -39,9 +40,6 @@ func (r Record) validate(podInterface string) error {
 			return bad
 		}
 	}
-	if err := r.Config.Validate(); err != nil {
-		return err
-	}
 	if bad := unset(reflect.ValueOf(r), ""); bad != nil {
 		return bad
 	}
@@ -58,11 +56,13 @@ func ownTap(i plan.Interface) string {
 
 // ownStep says what of a step is another's.
 func ownStep(step plan.Step, i plan.Interface, before netstate.Snapshot) *damage {
-	made := []string{i.Tap}
-	if i.Bridge != "" {
-		made = append(made, i.Bridge)
+	var made []string
+	for _, name := range []string{i.Tap, i.Bridge} {
+		if name != "" && name != i.PodInterface { // which a macvtap is, and nobody makes
+			made = append(made, name)
+		}
 	}
-	own := append(made, i.PodInterface)
+	own := append(slices.Clip(made), i.PodInterface)
 	switch s := step.(type) {
 	case plan.CreateTap:
 		return oneOf("name", s.Name, made)
@@ -106,6 +106,9 @@ func ownOption(s plan.SetOption, own []string, before netstate.Snapshot) *damage
 func oneOf(field, value string, allowed []string) *damage {
 	if slices.Contains(allowed, value) {
 		return nil
+	}
+	if len(allowed) == 0 {
+		return &damage{field, value, "no such step with this binding"}
 	}
 	return &damage{field, value, "one of " + strings.Join(allowed, ", ")}
 }

@@ -34,6 +34,10 @@ const (
 	retryMost  = time.Second
 )
 
+// settled is how long a link must have stayed, if nothing came in on it, for its next
+// failure not to count as one more of the same.
+const settled = 10 * time.Second
+
 // reattachTime bounds one attempt.
 const reattachTime = 5 * time.Second
 
@@ -85,9 +89,11 @@ func (s *Server) reattach(ctx context.Context, l *line) error {
 }
 
 // attachAgain tries with growing pauses for as long as it takes. It reports whether
-// ctx is still there.
-func (s *Server) attachAgain(ctx context.Context, l *line) bool {
-	for pause := retryFirst; survive.Wait(ctx, pause); pause = min(2*pause, retryMost) {
+// ctx is still there. A link that is attached to and fails at once is tried no more often
+// than one that is gone: pause grows over all attempts, until somebody sets it back.
+func (s *Server) attachAgain(ctx context.Context, l *line, pause *time.Duration) bool {
+	for survive.Wait(ctx, *pause) {
+		*pause = min(2**pause, retryMost)
 		if s.reattach(ctx, l) == nil {
 			return true
 		}
@@ -109,26 +115,35 @@ func (s *Server) hear(ctx context.Context, name string, l *line, p *pace, heed f
 			_ = conn.Close()
 		}
 	}()
-	buf := make([]byte, maxFrame)
+	buf, pause := make([]byte, maxFrame), retryFirst
 	survive.Again(ctx, s.panicked(nil), func() {
 		for {
-			err := s.read(ctx, conn, buf, p, heed)
+			from := time.Now()
+			n, err := s.read(ctx, conn, buf, p, heed)
 			if ctx.Err() != nil {
 				return
 			}
+			if n > 0 || time.Since(from) >= settled {
+				pause = retryFirst
+			}
 			s.stats.count("link-failed")
-			s.opts.Log.Warn("the link failed, attaching to it again", "link", name, "err", err)
-			if !s.attachAgain(ctx, l) {
+			said := s.stats.mayLog("link-failed " + name)
+			if said {
+				s.opts.Log.Warn("the link failed, attaching to it again", "link", name, "err", err)
+			}
+			if !s.attachAgain(ctx, l, &pause) {
 				return
 			}
-			s.opts.Log.Info("attached to the link again", "link", name)
+			if said {
+				s.opts.Log.Info("attached to the link again", "link", name)
+			}
 		}
 	})
 }
 
-// read hands over frames until one cannot be read. A frame whose handling panics is
-// lost, and logged.
-func (s *Server) read(ctx context.Context, conn Conn, buf []byte, p *pace, heed func(frame []byte)) error {
+// read hands over frames until one cannot be read, and returns how many there were. A frame
+// whose handling panics is lost, and logged.
+func (s *Server) read(ctx context.Context, conn Conn, buf []byte, p *pace, heed func(frame []byte)) (frames int, _ error) {
 	var frame []byte
 	report := func(p any, stack []byte) { s.panicked(frame)(p, stack) }
 	one := func() {
@@ -137,12 +152,13 @@ func (s *Server) read(ctx context.Context, conn Conn, buf []byte, p *pace, heed 
 	}
 	for {
 		if !p.next(ctx) {
-			return ctx.Err()
+			return frames, ctx.Err()
 		}
 		n, err := conn.Read(buf)
 		if err != nil {
-			return fmt.Errorf("reading frames: %w", err)
+			return frames, fmt.Errorf("reading frames: %w", err)
 		}
+		frames++
 		frame = buf[:n]
 		one()
 	}

@@ -27,10 +27,6 @@ type gateways struct {
 	asked map[netip.Addr]time.Time // by gateway of the lease
 }
 
-func hasStandIns(l lease.Lease) bool {
-	return slices.ContainsFunc(l.Neighbors, func(n lease.Neighbor) bool { return n.StandsFor.IsValid() })
-}
-
 // withHeard is a lease with what gateways have said since it was made.
 func withHeard(l, old lease.Lease) lease.Lease {
 	l.Neighbors = slices.Clone(l.Neighbors)
@@ -44,10 +40,10 @@ func withHeard(l, old lease.Lease) lease.Lease {
 	return l
 }
 
-// openPort opens the pod interface where a gateway is to be asked. Without it the
-// guest is served all the same.
+// openPort opens the pod interface, where gateways are asked, now or with a later lease.
+// Without it the guest is served all the same.
 func (s *Server) openPort(ctx context.Context) {
-	if s.opts.OpenPort == nil || !hasStandIns(*s.lease.Load()) {
+	if s.opts.OpenPort == nil {
 		return
 	}
 	conn, err := s.opts.OpenPort(ctx, *s.lease.Load())
@@ -67,6 +63,15 @@ func (s *Server) watchGateways(ctx context.Context) {
 		}
 	}
 	s.hear(ctx, "the pod's", &s.gateways.port, newPace(gatewayPace, s.paused), s.hearGateway)
+}
+
+// askSilent asks the gateways of a new lease that have not said their MACs yet.
+func (s *Server) askSilent(l lease.Lease) {
+	for _, n := range l.Neighbors {
+		if n.StandsFor.IsValid() && !n.MAC.IsUnicast() {
+			s.solicit(l, n)
+		}
+	}
 }
 
 // hearGateway takes what a gateway says of itself.

@@ -289,3 +289,41 @@ func TestGatewayThatWasSilentWhenThePodWasWired(t *testing.T) {
 		t.Errorf("the guest was told % x from %s", na.Payload, na.Src)
 	}
 }
+
+// TestALaterLeaseMayHaveStandIns where the first had none: by then nothing can be opened.
+func TestALaterLeaseMayHaveStandIns(t *testing.T) {
+	port, tp := newTap(), newTap()
+	s := New(Options{
+		Tap: "tap-eth0", Lease: exampleLease(), Log: slog.New(slog.DiscardHandler),
+		Open:     func(context.Context, lease.Lease) (Conn, error) { return tp, nil },
+		OpenPort: func(context.Context, lease.Lease) (Conn, error) { return port, nil },
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- s.Run(ctx, func() { close(ready) }) }()
+	<-ready
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	l := lease6()
+	l.Neighbors = []lease.Neighbor{{Addr: standIn, StandsFor: gateway}}
+	s.SetLease(l)
+	m, err := frame.ParseICMP6(<-port.out)
+	if err != nil || m.Payload[0] != typeNS || netip.AddrFrom16([16]byte(m.Payload[8:24])) != gateway {
+		t.Errorf("%v: the pod's network was asked % x", err, m.Payload)
+	}
+	if all := port.attachments(); len(all) != 1 || len(all[0].Neighbors) != 1 {
+		t.Errorf("the port was attached with %+v", all)
+	}
+	port.in <- neighbor.Announce(l, lease.Neighbor{Addr: gateway, MAC: router})
+	na := next(t, tp)
+	for na.Payload[0] == typeRA { // of the start, and of the new lease
+		na = next(t, tp)
+	}
+	if na.Src != standIn || netstate.MAC(na.Payload[26:32]) != router {
+		t.Errorf("the guest was told % x from %s", na.Payload, na.Src)
+	}
+}

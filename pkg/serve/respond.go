@@ -83,11 +83,19 @@ func (s *Server) respondDHCP4(l lease.Lease, request []byte) ([][]byte, bool) {
 	if answer.Broadcast {
 		dst = frame.Broadcast
 	}
-	return [][]byte{frame.AppendUDP4(nil, frame.UDP4{
+	udp = frame.UDP4{
 		SrcMAC: l.Server.MAC, DstMAC: dst,
 		Src: netip.AddrPortFrom(l.Server.ID, portDHCPServer), Dst: answer.Dst,
 		Payload: answer.Payload,
-	})}, true
+	}
+	replies := [][]byte{frame.AppendUDP4(nil, udp)}
+	if answer.Refuses() && req.CIAddr.IsValid() {
+		// A NAK goes to everybody (RFC 2131 §4.1), which a client that renews and listens at its
+		// own address alone, as systemd-networkd does, would not hear before T2.
+		udp.DstMAC, udp.Dst = req.CHAddr, netip.AddrPortFrom(req.CIAddr, answer.Dst.Port())
+		replies = append(replies, frame.AppendUDP4(nil, udp))
+	}
+	return replies, true
 }
 
 // logSilence is loud about a DECLINE alone: the guest found its own address in

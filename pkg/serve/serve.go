@@ -27,7 +27,8 @@ type Options struct {
 	// Open opens the tap, on which the guest is.
 	Open func(ctx context.Context, l lease.Lease) (Conn, error)
 	// OpenPort opens the pod interface, to ask its gateways for their MACs and to hear
-	// what they say. It is called where the first lease has stand-ins for them.
+	// what they say. It is called also where the first lease has no stand-ins for them: a
+	// later one may, when there is no privilege any more.
 	OpenPort func(ctx context.Context, l lease.Lease) (Conn, error)
 	// DNS answers what the guest sends to Lease.Server.DNS; nil where podwire does
 	// not.
@@ -71,15 +72,16 @@ func (s *Server) SetLease(l lease.Lease) {
 			break
 		}
 	}
-	s.hearAnew()
+	s.HearAnew()
+	s.askSilent(l)
 	s.sendAdvertisements(l, ra.Withdraw(*old, l))
 	s.sendAdvertisements(l, ra.Advertise(l))
 }
 
-// hearAnew has the sockets hear what the lease is answered with now, on the links as
+// HearAnew has the sockets hear what the lease is answered with now, on the links as
 // they are now: one that was made anew is heard at once, and not when the reader looks again.
 // Where a link is gone, the reader does it when it is back.
-func (s *Server) hearAnew() {
+func (s *Server) HearAnew() {
 	for name, line := range map[string]*line{"tap": &s.tap, "pod interface": &s.gateways.port} {
 		if err := s.reattach(context.Background(), line); err != nil && !errors.Is(err, errNoLine) {
 			s.opts.Log.Warn("the new lease is not heard yet", "link", name, "err", err)
@@ -114,7 +116,7 @@ func (s *Server) startBeside(ctx context.Context, all *sync.WaitGroup) {
 		survive.Go(all, s.panicked(nil), func() { survive.Again(ctx, s.panicked(nil), f) })
 	}
 	start(func() { s.advertise(ctx) })
-	if s.opts.OpenPort != nil && hasStandIns(*s.lease.Load()) {
+	if s.opts.OpenPort != nil {
 		start(func() { s.watchGateways(ctx) })
 	}
 	if s.opts.DNS != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -164,6 +165,36 @@ func TestAGuestIsAnswered(t *testing.T) {
 	st := s.Status()
 	if st.Guest == nil || st.Guest.Hostname != "self" || st.Guest.Message != "DISCOVER" || st.Guest.Answer != "OFFER" {
 		t.Errorf("status = %+v", st.Guest)
+	}
+}
+
+// TestAClientThatRenewsHearsANAK: it may listen at its address alone, and to everybody it
+// is sent as well.
+func TestAClientThatRenewsHearsANAK(t *testing.T) {
+	tp := newTap()
+	_, stop := run(t, slog.New(slog.DiscardHandler), tp)
+	defer stop()
+	old := net.IPv4(10, 244, 1, 99).To4()
+	msg, err := dhcpv4.New(dhcpv4.WithMessageType(dhcpv4.MessageTypeRequest), dhcpv4.WithHwAddr(guest.HardwareAddr()), dhcpv4.WithClientIP(old))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tp.in <- udp(guest, msg.ToBytes())
+	type to struct {
+		mac  netstate.MAC
+		addr string
+	}
+	got := map[to]bool{}
+	for range 2 {
+		u, msg := reply(t, tp)
+		if msg.MessageType() != dhcpv4.MessageTypeNak {
+			t.Errorf("the answer is %v", msg.Summary())
+		}
+		got[to{u.DstMAC, u.Dst.String()}] = true
+	}
+	want := map[to]bool{{frame.Broadcast, "255.255.255.255:68"}: true, {guest, "10.244.1.99:68"}: true}
+	if !maps.Equal(got, want) {
+		t.Errorf("NAKs to %v, want %v", got, want)
 	}
 }
 

@@ -18,6 +18,9 @@ type Status struct {
 	Since  time.Time         `json:"since"`
 	Guest  *Guest            `json:"guest,omitempty"` // nil while the guest has said nothing
 	Counts map[string]uint64 `json:"counts,omitempty"`
+	// Degraded is what the server cannot do any more until it is started anew, or for now,
+	// in words.
+	Degraded []string `json:"degraded,omitempty"`
 	// Confinement is what the server's process has given up; nil where it has given up
 	// nothing.
 	Confinement *Confinement `json:"confinement,omitempty"`

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,6 +83,50 @@ func TestNameserverInThePodIsRelayed(t *testing.T) {
 			}
 			w.reachesOutside(t, guest)
 			w.ignoresNeighbour(t)
+		})
+	}
+}
+
+// TestGuestWithAnotherAddressIsRelayedOn: the server follows the pod's network, and so
+// does its relay, without the privileges to make another way.
+func TestGuestWithAnotherAddressIsRelayedOn(t *testing.T) {
+	t.Parallel()
+	for _, binding := range []string{"bridge", "tc"} {
+		t.Run(binding, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOf(t, world.DualBridge, world.ResolvConf, time.Minute)
+			w.startResolver(t, resolver)
+			to := w.Wire(t, "--dns-forward", "--binding", binding)[0]
+			t.Cleanup(func() {
+				w.Afresh(t)
+				w.Podwire(t, "teardown")
+			})
+			_, guest := w.Plug(t, to)
+			c := w.start(t, "udhcpc", guest)
+			w.Wait(t, c, "bound")
+			relay := netip.MustParseAddr("169.254.75.1")
+			w.asks(t, guest, relay)
+			for _, line := range []string{
+				"address del " + w.VM.Addr.String() + " dev eth0", "address add 10.244.1.77/24 dev eth0",
+				"route replace default via " + w.VM.Gateway.String() + " dev eth0",
+			} {
+				// A pod that is bound by a bridge has given its address away.
+				if err := w.VM.IP(w.Ctx, "%s", line); err != nil && !strings.Contains(line, " del ") {
+					t.Fatal(err)
+				}
+			}
+			w.Eventually(t, "tells the guest", func() string {
+				return world.Without(w.Output(t, w.VM.Space, "cat /run/podwire/serve.log"), "the guest is told")
+			})
+			if err := c.Signal(syscall.SIGUSR1); err != nil {
+				t.Fatal(err)
+			}
+			if event := w.Wait(t, c, "bound"); event.Told["ip"] != "10.244.1.77" {
+				t.Fatalf("the guest was told the address %q", event.Told["ip"])
+			}
+			w.asks(t, guest, relay)
+			w.Podwire(t, "setup")
+			w.asks(t, guest, relay)
 		})
 	}
 }

@@ -63,6 +63,73 @@ func TestConfinedServerEndsOnSIGTERM(t *testing.T) {
 	})
 }
 
+// TestReadyFileInAnothersDirectory: root may make and remove a file there while it has its
+// privileges. The guest is served, and the next server finds the file no hindrance.
+func TestReadyFileInAnothersDirectory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pod.Bridge)
+	const theirs, ready = "/run/theirs", "/run/theirs/ready"
+	w.shell(t, "install -d -m 755 -o 1000 -g 1000 "+theirs)
+	for range 2 { // over the file of the first
+		to := w.Wire(t, "--ready-file", ready)[0]
+		w.shell(t, "test -f "+ready)
+		pid := w.wantConfined(t)
+		guest, stop := w.guest(t, to)
+		w.isServed(t, guest)
+		stop()
+		w.Podwire(t, "teardown")
+		w.shell(t, fmt.Sprintf("while [ -e /proc/%d/exe ]; do :; done", pid))
+		for _, said := range []string{"is not going to be removed", "is left behind"} {
+			if log := w.shell(t, "cat /run/podwire/serve.log 2>/dev/null || true"); log != "" && !strings.Contains(log, said) {
+				t.Errorf("the log does not say that the ready file %s:\n%s", said, log)
+			}
+		}
+	}
+}
+
+// TestFileOfAnothersIsAsItWasRead: a resolv.conf that root reads by its privileges alone is
+// not empty for having none.
+func TestFileOfAnothersIsAsItWasRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pod.Bridge)
+	w.shell(t, "printf 'nameserver 10.96.0.53\n' >/run/theirs.conf; chmod 600 /run/theirs.conf; chown 1000 /run/theirs.conf")
+	to := w.Prestart(t, "--resolv-conf", "/run/theirs.conf")
+	w.wantConfined(t)
+	w.Podwire(t, "setup", "--hostname", "renamed")
+	guest, _ := w.guest(t, to)
+	if told := w.isServed(t, guest); told["hostname"] != "renamed" || told["dns"] != "10.96.0.53" {
+		t.Errorf("the guest was told the host name %q and the nameserver %q", told["hostname"], told["dns"])
+	}
+	if log := w.shell(t, "cat /run/podwire/serve.log"); !strings.Contains(log, "the guest is told what it says now") {
+		t.Errorf("no word of it in the log:\n%s", log)
+	}
+}
+
+// TestServerThatLostItsTunnelSaysSo: it cannot make another, and a probe by status has it
+// started anew.
+func TestServerThatLostItsTunnelSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, pod.Bridge)
+	w.shell(t, "echo nameserver 127.0.0.11 >/run/inside.conf")
+	w.Prestart(t, "--dns-forward", "--resolv-conf", "/run/inside.conf")
+	w.wantConfined(t)
+	w.shell(t, "ip link delete dns-eth0")
+	w.Eventually(t, "is not well by its status", func() string {
+		out, err := w.VM.Run(w.Ctx, w.program, "status")
+		if err == nil {
+			return out
+		}
+		return world.Without(out, "degraded ")
+	})
+	out, _ := w.VM.Run(w.Ctx, w.program, "status", "-o", "json") // which ends with 1
+	if missing := world.Without(out, `"degraded": [`) + world.Without(out, `"serving": true`); missing != "" {
+		t.Error(missing)
+	}
+	w.shell(t, "kill -9 $(pidof podwire)")
+	w.Serve(t)
+	w.wantConfined(t)
+}
+
 // TestDyingServerSaysWhereItIs: Go's runtime prints the goroutines of all threads, which
 // it interrupts for that.
 func TestDyingServerSaysWhereItIs(t *testing.T) {
@@ -191,7 +258,6 @@ func TestConfinedServerRelaysDNS(t *testing.T) {
 	w.Eventually(t, "says that it is lost", func() string {
 		return world.Without(w.shell(t, "cat /run/podwire/serve.log"), "is not relayed any more")
 	})
-	w.wantConfined(t)
 	c4, err := client.Udhcpc(guest, w.Dir, "nic0")
 	world.Running(t, c4, err)
 	w.Wait(t, c4, "bound")

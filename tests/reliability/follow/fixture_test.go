@@ -198,3 +198,17 @@ func (w *testWorld) has(t *testing.T, want, not netip.Prefix) {
 		t.Errorf("the pod has %s again:\n%s", not, now)
 	}
 }
+
+// torn is what podwire's teardown logs.
+func (w *testWorld) torn(t *testing.T) string {
+	t.Helper()
+	program, err := w.Dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.VM.Run(w.Ctx, "sh", "-c", program+" teardown 2>&1")
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return out
+}

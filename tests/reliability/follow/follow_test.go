@@ -3,6 +3,7 @@ package follow
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -69,13 +70,120 @@ func TestTeardownGivesWhatTheNetworkGaveLast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pod.Bridge)
 	w.wire(t)
-	w.change(t, "address add "+movedTo.String()+" dev eth0", "address add "+movedTo6.String()+" dev eth0 nodad")
-	w.Podwire(t, "teardown")
-	w.has(t, movedTo, w.VM.Addr)
+	w.change(t, "address add "+movedTo.String()+" dev eth0", "address add "+movedTo6.String()+" dev eth0 nodad",
+		"route replace default via "+w.VM.Gateway.String()+" dev eth0", "-6 route replace default via fd00:10:244:1::1 dev eth0")
 	old6 := netip.PrefixFrom(world.Addr6(w.VM), 64)
+	log := w.torn(t)
+	for _, lost := range []string{w.VM.Addr.String(), old6.String()} {
+		if text := world.Without(log, "has lost its address "+lost); text != "" {
+			t.Errorf("teardown says nothing of it: %s", text)
+		}
+	}
+	w.has(t, movedTo, w.VM.Addr)
 	w.has(t, movedTo6, old6)
 	w.Reaches(t, w.VM.Space, w.Reachable()...)
 	w.Reaches(t, w.VM.Space, pod.Outside6)
+}
+
+// TestAnAddressMoreTakesNoneAway: what somebody gives the pod interface besides what it had is
+// not the guest's until a setup takes it over, and the pod gets all of it back.
+func TestAnAddressMoreTakesNoneAway(t *testing.T) {
+	t.Parallel()
+	strange := netip.MustParsePrefix("192.168.99.5/24")
+	for _, added := range []netip.Prefix{strange, movedTo, movedTo6} {
+		for _, again := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, setup again %v", added.Addr(), again), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, pod.Bridge)
+				t.Cleanup(func() { // after the teardown, which wire does
+					w.Afresh(t)
+					none := netip.MustParsePrefix("192.0.2.1/24")
+					for _, has := range []netip.Prefix{w.VM.Addr, netip.PrefixFrom(world.Addr6(w.VM), 64), added} {
+						w.has(t, has, none)
+					}
+					w.Reaches(t, w.VM.Space, w.Reachable()...)
+					w.Reaches(t, w.VM.Space, pod.Outside6)
+				})
+				_, guest := w.Plug(t, w.wire(t))
+				c := w.udhcpc(t, guest)
+				w.hasRouter(t, guest)
+				w.change(t, "address add "+added.String()+" dev eth0 nodad", "link set eth0 mtu 1400")
+				w.drifts(t, "the new address "+added.String())
+				w.followed(t, 1)
+				if strings.Contains(w.log(t), added.String()) {
+					t.Errorf("the guest is told of it: %s", w.log(t))
+				}
+				if again {
+					w.takenOver(t)
+				}
+				if err := c.Signal(syscall.SIGUSR1); err != nil {
+					t.Fatal(err)
+				}
+				told := w.Wait(t, c, "renew").Told
+				if told["ip"] != w.VM.Addr.Addr().String() || told["router"] != w.VM.Gateway.String() {
+					t.Errorf("the guest has %s by %s, want %s by %s", told["ip"], told["router"], w.VM.Addr.Addr(), w.VM.Gateway)
+				}
+				w.Reaches(t, guest, w.Reachable()...)
+			})
+		}
+	}
+}
+
+// TestALostDefaultRouteIsNotTakenOver: a link that flaps has none afterwards, which a setup
+// leaves to its network to put right, and names.
+func TestALostDefaultRouteIsNotTakenOver(t *testing.T) {
+	t.Parallel()
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		if !b.Keeps() || b.Behind() {
+			return // podwire has the routes, or the guest another gateway
+		}
+		w := newWorld(t, b)
+		_, guest := w.Plug(t, w.wire(t))
+		c := w.udhcpc(t, guest)
+		w.hasRouter(t, guest)
+		w.change(t, "link set eth0 down", "link set eth0 up")
+		lost := "lost its route default via " + w.VM.Gateway.String()
+		w.drifts(t, lost)
+		w.Podwire(t, "setup")
+		w.drifts(t, lost)
+		if err := c.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.Wait(t, c, "renew").Told["router"]; got != w.VM.Gateway.String() {
+			t.Errorf("the guest's gateway is %q, want %s", got, w.VM.Gateway)
+		}
+		w.hasRouter(t, guest)
+	})
+}
+
+// TestAGuardedGuestIsToldOfWhatItMayUse alone, until setup has taken the change over.
+func TestAGuardedGuestIsToldOfWhatItMayUse(t *testing.T) {
+	t.Parallel()
+	world.OnEach(t, func(t *testing.T, b pod.Binding) {
+		if b.Behind() {
+			return // whose guest has an address of its own, and keeps it
+		}
+		w := newWorld(t, b)
+		_, guest := w.Plug(t, w.wire(t, "--guard"))
+		c := w.udhcpc(t, guest)
+		w.change(t, "address del "+w.VM.Addr.String()+" dev eth0", "address add "+movedTo.String()+" dev eth0",
+			"route replace default via "+w.VM.Gateway.String()+" dev eth0", "link set eth0 mtu 1400")
+		w.followed(t, 1)
+		if err := c.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		if told := w.Wait(t, c, "renew").Told; told["ip"] != w.VM.Addr.Addr().String() || told["mtu"] != "1400" {
+			t.Errorf("the guest is told %v before a setup", told)
+		}
+		w.takenOver(t)
+		if err := c.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		if told := w.Wait(t, c, "bound").Told; told["ip"] != movedTo.Addr().String() {
+			t.Errorf("the guest is told %v after a setup", told)
+		}
+		w.Reaches(t, guest, w.Reachable()...)
+	})
 }
 
 // TestOtherGatewayIsFollowed: of an IPv6 one the guest hears at once, by its advertisement

@@ -111,6 +111,14 @@ func (s *stage) wantServed(t *testing.T) {
 		t.Errorf("status = %+v", status)
 	}
 	s.wantServers(t, 1)
+	if got := s.exchange(t)["ip"]; got != s.GuestAddr().String() {
+		t.Errorf("the guest was told the address %q", got)
+	}
+}
+
+// exchange has a guest at the tap get a lease, and returns what it is told.
+func (s *stage) exchange(t *testing.T) map[string]string {
+	t.Helper()
 	var to world.Wired
 	if err := s.first(t, &to); err != nil {
 		t.Fatal(err)
@@ -124,14 +132,13 @@ func (s *stage) wantServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if event := s.Wait(t, c, "bound"); event.Told["ip"] != s.GuestAddr().String() {
-		t.Errorf("the guest was told %v", event.Told)
-	}
+	told := s.Wait(t, c, "bound").Told
 	c.Stop()
 	if err := tap.Close(); err != nil {
 		t.Error(err)
 	}
 	guest.Close()
+	return told
 }
 
 // first reads what podwire's status says of the pod's interface.

@@ -54,6 +54,29 @@ func TestTeardown(t *testing.T) {
 	})
 }
 
+// TestSetupOfAServedPod has a setup killed that changes what a guest is told whose server
+// runs. After the same setup again that server tells it, also where the state said so already.
+func TestSetupOfAServedPod(t *testing.T) {
+	t.Parallel()
+	given := []string{"setup", "--hostname", "renamed"}
+	at := func(t *testing.T, s *stage, n int) *fault.Call {
+		t.Helper()
+		s.Podwire(t, "prestart")
+		reached := s.kill(t, n, given...)
+		if reached == nil {
+			tearDown(t, s)
+		}
+		return reached
+	}
+	inParts(t, pod.Bridge, 1, "setup of a served pod, then setup", at, func(t *testing.T, s *stage) {
+		s.Podwire(t, given...)
+		if got := s.exchange(t)["hostname"]; got != "renamed" {
+			t.Errorf("the guest was told the host name %q", got)
+		}
+		tearDown(t, s)
+	})
+}
+
 // TestTheOtherWay has a command killed and then the other one run, as where a pod is
 // deleted while it starts, or a VM starts again.
 func TestTheOtherWay(t *testing.T) {

@@ -28,6 +28,7 @@ type soak struct {
 	ended     chan error
 	starts    []time.Duration // from exec to answering
 	did       map[string]int  // faults, by their names
+	tried     int             // times that a call of a setup was killed or failed
 	dns       string          // that the guest is told; empty for what the pod has
 
 	mu     sync.Mutex

@@ -39,8 +39,8 @@ func TestSoak(t *testing.T) {
 		s.begin(t)
 		order := rand.New(rand.NewPCG(seed, 0))
 		for end := time.Now().Add(length); time.Now().Before(end); {
-			for _, n := range order.Perm(len(faults)) {
-				s.inject(t, faults[n])
+			for _, n := range order.Perm(len(troubles)) {
+				s.inject(t, troubles[n])
 			}
 		}
 		s.end(t)
@@ -106,7 +106,7 @@ func (s *soak) begin(t *testing.T) {
 }
 
 // inject has one fault happen, and its end, and waits until the guest has a lease again.
-func (s *soak) inject(t *testing.T, f fault) {
+func (s *soak) inject(t *testing.T, f trouble) {
 	t.Helper()
 	if f.not != nil && f.not(s.Binding) {
 		return

@@ -4,15 +4,20 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/podwire/podwire/tests/fault"
 	"github.com/podwire/podwire/tests/pod"
+	"github.com/podwire/podwire/tests/world"
 )
 
-// fault is something that goes wrong, and is put right again where it has to be.
-type fault struct {
+// trouble is something that goes wrong, and is put right again where it has to be.
+type trouble struct {
 	name string
 	// inject returns what the guest's next lease has to say, or nothing.
 	inject func(s *soak, t *testing.T) (told string)
@@ -24,7 +29,7 @@ const stateDir = "/run/podwire"
 // frozen is how long a server is stopped: longer than a client waits before it asks again.
 const frozen = 1500 * time.Millisecond
 
-var faults = []fault{
+var troubles = []trouble{
 	{name: "the server is killed", inject: func(s *soak, t *testing.T) string {
 		s.killServer(t)
 		s.serve(t)
@@ -71,6 +76,28 @@ var faults = []fault{
 		s.remount(t, 0)
 		return s.told()
 	}},
+	{name: "setup is killed, and run again", inject: func(s *soak, t *testing.T) string {
+		s.dns = fmt.Sprintf("10.96.1.%d", 11+s.did["setup is killed, and run again"]%200)
+		s.faulty(t, fault.Verdict{Kill: true}, "setup", "--dns", s.dns)
+		s.Podwire(t, "setup", "--dns", s.dns)
+		return s.told()
+	}},
+	{name: "a call fails of a setup that repairs", inject: func(s *soak, t *testing.T) string {
+		s.Output(t, s.VM.Space, "tc filter delete dev tap-eth0 ingress")
+		s.faulty(t, fault.Verdict{Errno: unix.ENOBUFS}, "setup")
+		s.Podwire(t, "setup")
+		s.wantDrift(t, "")
+		return ""
+	}},
+	{name: "the CNI plugin changes the MTU", inject: func(s *soak, t *testing.T) string {
+		const mtu = "1400"
+		s.Output(t, s.VM.Space, "ip link set eth0 mtu "+mtu)
+		s.wantDrift(t, "MTU of "+mtu)
+		s.renewed(t, "the MTU was changed", " mtu="+mtu+" ")
+		s.Output(t, s.VM.Space, fmt.Sprintf("ip link set eth0 mtu %d", world.PodMTU))
+		s.wantDrift(t, "")
+		return fmt.Sprintf(" mtu=%d ", world.PodMTU)
+	}},
 	{name: "the guest gives its lease back", inject: func(s *soak, t *testing.T) string {
 		s.inGuest(t, fmt.Sprintf("kill -USR2 $(cat /run/udhcpc.%s.pid)", s.nic))
 		return ""
@@ -108,6 +135,24 @@ func (s *soak) fails(t *testing.T, why string, args ...string) {
 	out, err := s.VM.RunCmd(exec.CommandContext(s.Ctx, program, args...))
 	if err == nil || !strings.Contains(out+err.Error(), why) {
 		t.Fatalf("podwire %v: %v, want one that says %q\n%s", args, err, why, out)
+	}
+}
+
+// points is about how many calls that change something a setup of a wired pod makes.
+const points = 40
+
+// faulty runs podwire, of which one call ends otherwise: another one each time.
+func (s *soak) faulty(t *testing.T, v fault.Verdict, args ...string) {
+	t.Helper()
+	program, err := s.Dir.Program("podwire")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.tried++
+	at := 1 + s.tried*7%points // which is reached or not, and all of them are in the end
+	var reached atomic.Pointer[fault.Call]
+	if _, err = fault.Run(s.VM.Space, fault.Changing, exec.Command(program, args...), fault.At(at, v, &reached)); err != nil {
+		t.Fatal(err)
 	}
 }
 
