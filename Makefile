@@ -66,7 +66,7 @@ reliability: install build ## prove docs/reliability.md in full, or one part of 
 	@./hack/reliability.sh $(ONLY)
 
 soak: install build ## a guest that renews its lease every second while faults are injected, for SOAK (10m)
-	cd tests && PODWIRE_SOAK=$(SOAK) ../hack/go.sh test -count=1 -timeout 0 -v $(TESTFLAGS) ./reliability/soak
+	cd tests && PODWIRE_SOAK=$(SOAK) ../hack/go.sh test -count=1 -timeout 0 -parallel 3 -v $(TESTFLAGS) ./reliability/soak
 
 images: ## build the container images
 	@./hack/install.sh build guest $(ENGINE)

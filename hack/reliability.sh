@@ -22,6 +22,7 @@ for topic in "${topics[@]}"; do
 	case $topic in
 	guard) long ./local -run Guard ;;
 	killed) long ./reliability/killed && long ./cniplugin -run Killed ;;
+	soak) long -parallel 3 ./reliability/soak ;; # a guest each, which mostly waits
 	*) long "./reliability/$topic" ;;
 	esac
 	# A run that failed leaves the figures of the one before.
